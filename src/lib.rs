@@ -1,1 +1,4 @@
-//! x
+//! Fleetpulse.
+pub mod limits;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,135 @@
+//! Every bound in one place, with its arithmetic, and the relations between them checked at compile time.
+//!
+//! A bound that a user may change has its default, its least and its greatest value here; `config` refuses
+//! what lies outside. The rest are facts of the protocol or of memory planning.
+
+use std::time::Duration;
+
+// ---------------------------------------------------------------- wire
+
+/// Bytes of a frame's fixed header.
+pub const FRAME_HEADER_BYTES: usize = 16;
+/// Largest body that a frame may announce. Leaves room for schemas to come; 1,000 of them are 1 MB.
+pub const FRAME_BODY_BYTES_MAX: usize = 1_024;
+/// Largest whole frame.
+pub const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX;
+/// Frames that are read from one datagram; the rest of it is refused and counted.
+pub const FRAMES_PER_DATAGRAM_MAX: usize = 16;
+/// Largest control message, without its four bytes of length.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 16 * 1_024;
+/// Oldest frame that still counts for history and the arrival window.
+pub const FRAME_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+// ---------------------------------------------------------------- heartbeats and sweep
+
+/// Heartbeat interval in production.
+pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+/// Shortest heartbeat interval that can be asked for.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest heartbeat interval that can be asked for.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(300);
+/// Time between two sweeps.
+pub const CADENCE_DEFAULT: Duration = Duration::from_secs(1);
+/// Shortest time between two sweeps.
+pub const CADENCE_MIN: Duration = Duration::from_millis(100);
+/// Longest time between two sweeps: the promise "at most one cadence late" must stay worth having.
+pub const CADENCE_MAX: Duration = Duration::from_secs(10);
+/// Sensors send a keep-alive when their interval is longer than this: home and plant routers forget a
+/// silent UDP flow after 30 s and more.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+// ---------------------------------------------------------------- transport
+
+/// One constant for all connections: three times the largest interval, so that a slow sensor is never
+/// cut off by the transport; the session's own liveness follows the real interval.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3 * 300);
+/// A handshake that takes longer is dropped.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shards that one server can have: the connection id carries the shard in one byte.
+pub const SHARDS_MAX: usize = 255;
+/// Connections of one shard by default. At 19 KB each: 1.9 GB.
+pub const CONNECTIONS_PER_SHARD_DEFAULT: usize = 100_000;
+/// Most connections of one shard.
+pub const CONNECTIONS_PER_SHARD_MAX: usize = 1_000_000;
+/// Half-open handshakes of one shard above which a client must prove its address first (Retry).
+pub const HALF_OPEN_RETRY: usize = 128;
+/// Half-open handshakes of one shard above which an Initial is dropped without an answer.
+pub const HALF_OPEN_MAX: usize = 1_024;
+/// Bytes buffered for one connection attempt that is not accepted yet.
+pub const INCOMING_BUFFER_BYTES: u64 = 16 * 1_024;
+/// Bytes buffered for all connection attempts of one shard.
+pub const INCOMING_BUFFER_BYTES_TOTAL: u64 = 8 * 1_024 * 1_024;
+/// Window of a stream, fixed at accept, before the peer's class is known.
+pub const STREAM_WINDOW_BYTES: u32 = 1_024 * 1_024;
+/// Connection window before the peer is known: nothing to buffer but control replies.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 * 1_024;
+/// Connection window of a gateway, within the global budget.
+pub const GATEWAY_WINDOW_BYTES: u32 = 2 * 1_024 * 1_024;
+/// Windows of all gateways of one shard together.
+pub const GATEWAY_WINDOW_BYTES_TOTAL: u64 = 512 * 1_024 * 1_024;
+/// Datagrams waiting in one connection: one receive batch at most, drained at once.
+pub const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 32 * 1_024;
+/// What we ask the kernel for; it grants what `net.core.rmem_max` allows and we export what we got.
+pub const SOCKET_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
+/// Commands waiting in one shard's inbox. Beyond it the sender is told, and tries again.
+pub const SHARD_INBOX: usize = 4_096;
+
+// ---------------------------------------------------------------- budgets of one connection
+
+/// Frames a sensor may send at once, and how many come back each second.
+pub const SENSOR_FRAMES_BURST: u32 = 2_000;
+/// Frames a sensor may send each second, for ever. Fifty times the shortest interval's rate.
+pub const SENSOR_FRAMES_PER_SECOND: u32 = 500;
+/// Frames a gateway may send each second, for ever.
+pub const GATEWAY_FRAMES_PER_SECOND: u32 = 1_000_000;
+/// Refused frames (malformed, not covered) after which a connection is closed.
+pub const REFUSED_FRAMES_MAX: u32 = 32;
+/// How long a gateway's stream may hold an unfinished frame.
+pub const PARTIAL_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that never acknowledges our ACKs makes us keep records of them; we send it something that must
+/// be acknowledged after this many received packets. Far below quinn-proto's own 1,000 (`quic.md` 1.5).
+pub const ACK_ELICIT_EVERY_PACKETS: u32 = 256;
+/// How long a sensor that lost its slot to another connection of the same identity waits.
+pub const REPLACED_BACK_OFF: Duration = Duration::from_secs(180);
+
+// ---------------------------------------------------------------- live state
+
+/// Slots of one chunk of the slab.
+pub const SLAB_CHUNK_SLOTS: usize = 4_096;
+/// Chunks of the slab: 16 Mi sensors.
+pub const SLAB_CHUNKS_MAX: usize = 4_096;
+/// Expected heartbeats that the arrival window remembers.
+pub const ARRIVAL_WINDOW: u32 = 64;
+/// Tries of a reader against a busy writer before it leaves the slot for the next sweep.
+pub const SNAPSHOT_TRIES: u32 = 64;
+/// Gateways of one server.
+pub const GATEWAYS_MAX: usize = 65_536;
+
+// ---------------------------------------------------------------- journal, history, HTTP
+
+/// Transitions between sweep and journal. What does not fit is offered again by the next sweep.
+pub const TRANSITIONS_QUEUE: usize = 65_536;
+/// Transitions written in one batch.
+pub const JOURNAL_BATCH_MAX: usize = 4_096;
+/// Time between two checkpoints of live state.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
+/// Time that one history block covers.
+pub const HISTORY_BLOCK: Duration = Duration::from_secs(300);
+/// Largest page of any list.
+pub const PAGE_MAX: usize = 1_000;
+/// Sensors on one page of per-sensor metrics. Beyond it the page says that it is truncated.
+pub const SENSOR_METRICS_PAGE_MAX: usize = 50_000;
+/// Series on `/metrics`, whatever the fleet.
+pub const METRICS_SERIES_MAX: usize = 1_000;
+
+const _: () = assert!(FRAMES_PER_DATAGRAM_MAX * FRAME_HEADER_BYTES < 1_200);
+const _: () = assert!(IDLE_TIMEOUT.as_millis() == 3 * INTERVAL_MAX.as_millis());
+const _: () = assert!(HALF_OPEN_RETRY < HALF_OPEN_MAX);
+const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
+const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);
+const _: () = assert!(SENSOR_FRAMES_PER_SECOND as u128 >= 50 * (1_000 / INTERVAL_MIN.as_millis()));
+const _: () = assert!(ACK_ELICIT_EVERY_PACKETS < 1_000);
+const _: () = assert!(ARRIVAL_WINDOW == u64::BITS);
+const _: () = assert!(SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX <= u32::MAX as usize);
+const _: () = assert!(SHARDS_MAX < 256);
+const _: () = assert!(INCOMING_BUFFER_BYTES_TOTAL / INCOMING_BUFFER_BYTES < HALF_OPEN_MAX as u64);

@@ -1,0 +1,5 @@
+//! The protocol on one page.
+pub mod close;
+pub mod control;
+pub mod heartbeat;
+pub mod id;
