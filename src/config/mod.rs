@@ -1,0 +1,1 @@
+//! Settings as written, and the configuration as used.

@@ -1,0 +1,1 @@
+//! Brings connected sensors to their desired state.

@@ -1,0 +1,1 @@
+//! Metrics and messages for other systems.

@@ -1,0 +1,1 @@
+//! Rules, policy, hysteresis, sweep, doubt, folding.

@@ -1,0 +1,1 @@
+//! Live state of every sensor, lock-free.

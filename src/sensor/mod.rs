@@ -1,0 +1,1 @@
+//! The other end: client library, agent, simulated fleet.

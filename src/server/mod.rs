@@ -1,0 +1,1 @@
+//! Assembles threads, channels, journal, drain, reload.

@@ -1,0 +1,1 @@
+//! Durable logs, snapshots, checkpoints, history.

@@ -1,0 +1,1 @@
+//! Tests of the agent part over its real surface.

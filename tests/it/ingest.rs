@@ -1,0 +1,1 @@
+//! Tests of the ingest part over its real surface.

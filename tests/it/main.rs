@@ -1,0 +1,11 @@
+//! Integration tests: the real parts together. One binary, so that it is linked once.
+
+mod agent;
+mod demo;
+mod export;
+mod ingest;
+mod sensor;
+mod server;
+mod simulation;
+mod store;
+mod wire_live;

@@ -1,0 +1,1 @@
+//! Tests of the sensor part over its real surface.

@@ -1,0 +1,1 @@
+//! Tests of the simulation part over its real surface.

@@ -1,0 +1,1 @@
+//! Tests of the wire_live part over its real surface.
