@@ -1,1 +1,198 @@
-//! Settings as written, and the configuration as used.
+//! Configuration: settings as written, then the configuration as used.
+//!
+//! Four sources, each stronger than the one before: built-in default < file (TOML) < environment
+//! (`FLEETPULSE_INGEST__LISTEN`) < flag (`--set ingest.listen=...`). All of them pass through ONE table,
+//! `keys::KEYS`: a key that is not in it is refused, and its doc says default, range and cost. So the
+//! file, the environment, the flags, `--help` and the reference page cannot disagree.
+
+pub mod duration;
+#[cfg(feature = "server")]
+mod keys;
+#[cfg(feature = "server")]
+mod load;
+
+#[cfg(feature = "server")]
+pub use keys::{KEYS, Key};
+#[cfg(feature = "server")]
+pub use load::{Source, from_sources, from_toml, render};
+
+#[cfg(feature = "server")]
+mod used {
+    use std::net::SocketAddr;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use crate::limits;
+
+    /// The configuration as used: every value checked, nothing optional left open.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Config {
+        /// Where everything durable lives.
+        pub data_dir: PathBuf,
+        /// The QUIC side.
+        pub ingest: Ingest,
+        /// The HTTP side.
+        pub http: Http,
+        /// Rules and sweep.
+        pub health: Health,
+        /// Journal, checkpoint, history.
+        pub store: Store,
+        /// What is logged and how.
+        pub log: Log,
+    }
+
+    /// The QUIC side.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Ingest {
+        /// Main port: sensors and gateways.
+        pub listen: SocketAddr,
+        /// Enrolment port.
+        pub enrol_listen: SocketAddr,
+        /// Ingest threads, one socket each.
+        pub shards: usize,
+        /// Connections that one shard holds.
+        pub connections_per_shard: usize,
+        /// Names and addresses that the server's certificate is good for.
+        pub server_names: Vec<String>,
+        /// Receive buffer asked of the kernel, in bytes.
+        pub receive_buffer_bytes: usize,
+        /// Heartbeat interval that sensors are told to keep.
+        pub interval: Duration,
+        /// Time over which a planned stop spreads the sensors' return.
+        pub drain_spread: Duration,
+    }
+
+    /// The HTTP side.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Http {
+        /// Address of API, metrics and console.
+        pub listen: SocketAddr,
+        /// Plain HTTP on an address that others can reach.
+        pub plain_beyond_loopback: bool,
+    }
+
+    /// Rules and sweep.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Health {
+        /// Time between two sweeps.
+        pub cadence: Duration,
+        /// Name of the built-in policy that everything else is layered on.
+        pub policy: String,
+        /// File with the version support table (TOML); none = the built-in one.
+        pub versions_file: Option<PathBuf>,
+    }
+
+    /// Journal, checkpoint, history.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Store {
+        /// Time between two checkpoints.
+        pub checkpoint_every: Duration,
+        /// How long the journal keeps cleared messages.
+        pub journal_keep: Duration,
+        /// Sensors that live state has room for.
+        pub sensors_max: u32,
+    }
+
+    /// Form of a log line.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum LogFormat {
+        /// For people.
+        Text,
+        /// One JSON object a line.
+        Json,
+    }
+
+    /// What is logged and how.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Log {
+        /// `error`, `warn`, `info`, `debug`, or a filter such as `info,fleetpulse::ingest=debug`.
+        pub level: String,
+        /// Form of a line.
+        pub format: LogFormat,
+    }
+
+    impl Default for Config {
+        fn default() -> Config {
+            Config {
+                data_dir: PathBuf::from("fleetpulse-data"),
+                ingest: Ingest {
+                    listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
+                    enrol_listen: SocketAddr::from(([0, 0, 0, 0], 4434)),
+                    shards: 0,
+                    connections_per_shard: limits::CONNECTIONS_PER_SHARD_DEFAULT,
+                    server_names: vec!["localhost".into(), "127.0.0.1".into()],
+                    receive_buffer_bytes: limits::SOCKET_BUFFER_BYTES,
+                    interval: limits::INTERVAL_DEFAULT,
+                    drain_spread: Duration::from_secs(30),
+                },
+                http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), plain_beyond_loopback: false },
+                health: Health {
+                    cadence: limits::CADENCE_DEFAULT,
+                    policy: "default".into(),
+                    versions_file: None,
+                },
+                store: Store {
+                    checkpoint_every: limits::CHECKPOINT_EVERY,
+                    journal_keep: Duration::from_secs(90 * 86_400),
+                    sensors_max: 1 << 20,
+                },
+                log: Log { level: "info".into(), format: LogFormat::Text },
+            }
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+pub use used::{Config, Health, Http, Ingest, Log, LogFormat, Store};
+
+/// A setting that can't be used: names the key, the value, where it was written, and what would be right.
+#[cfg(feature = "server")]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: {error}; give the path of a readable TOML file")]
+    Unreadable {
+        /// Path as given.
+        path: String,
+        /// What the system said.
+        error: String,
+    },
+    /// The file is not TOML.
+    #[error("{path}: not TOML: {error}")]
+    NotToml {
+        /// Path as given.
+        path: String,
+        /// Where and what.
+        error: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: there is no key `{key}`{hint}; `fleetpulse serve --list-config` shows all keys")]
+    UnknownKey {
+        /// Where it was written.
+        origin: Source,
+        /// The key.
+        key: String,
+        /// The nearest key that exists.
+        hint: String,
+    },
+    /// A value that the key does not take.
+    #[error("{origin}: `{key}` = `{value}` can't be used; give {valid}")]
+    BadValue {
+        /// Where it was written.
+        origin: Source,
+        /// The key.
+        key: String,
+        /// The value, cut to a sensible length.
+        value: String,
+        /// What would be right.
+        valid: String,
+    },
+    /// Values that are right alone and wrong together.
+    #[error("{what}; {valid}")]
+    Conflict {
+        /// Which values.
+        what: String,
+        /// What would be right.
+        valid: String,
+    },
+}

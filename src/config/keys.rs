@@ -1,0 +1,174 @@
+//! The table of keys: name, what it does with range and cost, how it is read, how it is shown.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Config, LogFormat, duration};
+use crate::limits;
+
+/// One key of the configuration.
+pub struct Key {
+    /// Dotted name, as in the file.
+    pub name: &'static str,
+    /// What it does, its range, what it costs.
+    pub doc: &'static str,
+    /// Reads a value; `Err` says what would be right.
+    pub(super) set: fn(&mut Config, &[String]) -> Result<(), String>,
+    /// Shows the value so that `set` reads it back.
+    pub(super) show: fn(&Config) -> String,
+}
+
+macro_rules! keys {
+    ($($name:literal, $doc:literal, $reader:expr, $($field:ident).+, $writer:expr;)+) => {
+        /// Every key there is.
+        pub const KEYS: &[Key] = &[$(Key {
+            name: $name,
+            doc: $doc,
+            set: |config, written| { config.$($field).+ = $reader(written)?; Ok(()) },
+            show: |config| $writer(&config.$($field).+),
+        }),+];
+    };
+}
+
+keys! {
+    "data_dir", "Where everything durable lives: certificates, register, journal, checkpoints. Made on first start, readable by its owner only.",
+        path, data_dir, show_path;
+    "ingest.listen", "UDP address of the main port: sensors and gateways. Port 0 = a free one.",
+        address, ingest.listen, show_quoted;
+    "ingest.enrol_listen", "UDP address of the enrolment port. Port 0 = a free one.",
+        address, ingest.enrol_listen, show_quoted;
+    "ingest.shards", "Ingest threads with one socket each, 1 to 255; 0 = one for each core. More than there are cores only costs memory.",
+        |w: &[String]| number(w, 0, limits::SHARDS_MAX as u64).map(|n| n as usize), ingest.shards, show_plain;
+    "ingest.connections_per_shard", "Connections that one shard holds, 1 to 1000000; about 19 KB each. Beyond it new ones are refused.",
+        |w: &[String]| number(w, 1, limits::CONNECTIONS_PER_SHARD_MAX as u64).map(|n| n as usize), ingest.connections_per_shard, show_plain;
+    "ingest.server_names", "Names and IP addresses that the server's certificate is good for; sensors check them.",
+        names, ingest.server_names, show_list;
+    "ingest.receive_buffer_bytes", "Receive buffer asked of the kernel for each socket, 65536 to 67108864; `net.core.rmem_max` caps it. Too small loses datagrams in bursts.",
+        |w: &[String]| number(w, 65_536, 67_108_864).map(|n| n as usize), ingest.receive_buffer_bytes, show_plain;
+    "ingest.interval", "Heartbeat interval that sensors are told to keep, 100ms to 5m. Halving it doubles the CPU for heartbeats.",
+        |w: &[String]| period(w, limits::INTERVAL_MIN, limits::INTERVAL_MAX), ingest.interval, show_duration;
+    "ingest.drain_spread", "At a planned stop sensors are told to come back spread over this time, 0s to 10m.",
+        |w: &[String]| period(w, Duration::ZERO, Duration::from_secs(600)), ingest.drain_spread, show_duration;
+    "http.listen", "TCP address of API and metrics. Port 0 = a free one.",
+        address, http.listen, show_quoted;
+    "http.plain_beyond_loopback", "true = plain HTTP may be served on an address that other hosts reach. Only behind a proxy that adds TLS.",
+        boolean, http.plain_beyond_loopback, show_plain;
+    "health.cadence", "Time between two sweeps, 100ms to 10s: also the most that a verdict comes late.",
+        |w: &[String]| period(w, limits::CADENCE_MIN, limits::CADENCE_MAX), health.cadence, show_duration;
+    "health.policy", "Built-in policy that everything is layered on: `default`, or `demo` with deadlines of seconds.",
+        |w: &[String]| choice(w, &["default", "demo"]), health.policy, show_quoted;
+    "health.versions_file", "TOML file with the version support table; empty = the built-in table.",
+        optional_path, health.versions_file, show_optional_path;
+    "store.checkpoint_every", "Time between two checkpoints of live state, 1s to 10m. After a crash, last-seen is right to within one.",
+        |w: &[String]| period(w, Duration::from_secs(1), Duration::from_secs(600)), store.checkpoint_every, show_duration;
+    "store.journal_keep", "How long cleared health messages are kept, 1d to 3650d.",
+        |w: &[String]| period(w, Duration::from_secs(86_400), Duration::from_secs(3_650 * 86_400)), store.journal_keep, show_duration;
+    "store.sensors_max", "Sensors that live state has room for, 1 to 16777216. Memory is taken as sensors are added.",
+        |w: &[String]| number(w, 1, 1 << 24).map(|n| n as u32), store.sensors_max, show_plain;
+    "log.level", "error, warn, info or debug, or a filter such as `info,fleetpulse::ingest=debug`.",
+        level, log.level, show_quoted;
+    "log.format", "`text` for people, `json` for machines.",
+        |w: &[String]| choice(w, &["text", "json"]).map(|c| if c == "json" { LogFormat::Json } else { LogFormat::Text }), log.format, show_format;
+}
+
+fn one(written: &[String]) -> Result<&str, String> {
+    match written {
+        [value] => Ok(value.trim()),
+        _ => Err("one value".into()),
+    }
+}
+
+fn path(written: &[String]) -> Result<PathBuf, String> {
+    match one(written)? {
+        "" => Err("a path".into()),
+        text if text.contains('\0') => Err("a path without NUL bytes".into()),
+        text => Ok(PathBuf::from(text)),
+    }
+}
+
+fn optional_path(written: &[String]) -> Result<Option<PathBuf>, String> {
+    if one(written)?.is_empty() { Ok(None) } else { path(written).map(Some) }
+}
+
+fn address(written: &[String]) -> Result<SocketAddr, String> {
+    one(written)?.parse().map_err(|_| "an address and port such as 0.0.0.0:4433 or [::]:4433".into())
+}
+
+fn number(written: &[String], least: u64, most: u64) -> Result<u64, String> {
+    let valid = || format!("a whole number from {least} to {most}");
+    let value: u64 = one(written)?.parse().map_err(|_| valid())?;
+    if (least..=most).contains(&value) { Ok(value) } else { Err(valid()) }
+}
+
+fn period(written: &[String], least: Duration, most: Duration) -> Result<Duration, String> {
+    let valid =
+        || format!("a duration from {} to {}, such as 10s", duration::format(least), duration::format(most));
+    let value = duration::parse(one(written)?).map_err(|_| valid())?;
+    if (least..=most).contains(&value) { Ok(value) } else { Err(valid()) }
+}
+
+fn boolean(written: &[String]) -> Result<bool, String> {
+    one(written)?.parse().map_err(|_| "true or false".into())
+}
+
+fn choice(written: &[String], valid: &[&str]) -> Result<String, String> {
+    let value = one(written)?;
+    if valid.contains(&value) { Ok(value.to_owned()) } else { Err(format!("one of {}", valid.join(", "))) }
+}
+
+fn names(written: &[String]) -> Result<Vec<String>, String> {
+    let good = |name: &String| {
+        !name.is_empty()
+            && name.len() <= 253
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-:*".contains(c))
+    };
+    if (1..=32).contains(&written.len()) && written.iter().all(good) {
+        Ok(written.to_vec())
+    } else {
+        Err("1 to 32 DNS names or IP addresses".into())
+    }
+}
+
+fn level(written: &[String]) -> Result<String, String> {
+    let text = one(written)?;
+    match tracing_subscriber::EnvFilter::builder().parse(text) {
+        Ok(_) if !text.is_empty() && text.len() <= 500 => Ok(text.to_owned()),
+        _ => Err("error, warn, info, debug, or a filter such as info,fleetpulse::ingest=debug".into()),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn show_plain(value: &impl ToString) -> String {
+    value.to_string()
+}
+
+fn show_quoted(value: &impl ToString) -> String {
+    quoted(&value.to_string())
+}
+
+fn show_path(value: &std::path::Path) -> String {
+    quoted(&value.to_string_lossy())
+}
+
+fn show_optional_path(value: &Option<PathBuf>) -> String {
+    value.as_deref().map_or_else(|| quoted(""), show_path)
+}
+
+fn show_duration(value: &Duration) -> String {
+    quoted(&duration::format(*value))
+}
+
+fn show_list(value: &[String]) -> String {
+    format!("[{}]", value.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+}
+
+fn show_format(value: &LogFormat) -> String {
+    quoted(match value {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    })
+}
