@@ -48,8 +48,8 @@ pub struct Heartbeat {
     pub boot_id: u64,
     /// 1 for the first heartbeat of a boot, then one more for each.
     pub sequence: u64,
-    /// The sensor's wall clock when it made this, milliseconds since 1970 UTC. Only ever compared.
-    pub sensor_clock_unix_ms: i64,
+    /// The sensor's wall clock when it made this, microseconds since 1970 UTC. Only ever compared.
+    pub sensor_clock_unix_us: i64,
     /// Milliseconds since the sensor's software started.
     pub uptime_ms: u64,
     /// The heartbeat interval that the sensor keeps now, in milliseconds.
@@ -278,7 +278,7 @@ impl Default for Heartbeat {
             sensor_id: [0; 16],
             boot_id: 1,
             sequence: 1,
-            sensor_clock_unix_ms: 0,
+            sensor_clock_unix_us: 0,
             uptime_ms: 0,
             interval_ms: 10_000,
             flags: 0,
