@@ -8,7 +8,7 @@
 //! "Not known" has a value in every field that can be unknown, because a sensor that does not know must
 //! not lie: it is the largest value of the type, or the zero of an enumeration.
 
-use rkyv::{Archive, Serialize};
+use rkyv::{Archive, Deserialize, Serialize};
 
 /// Bytes of a version string, NUL-padded UTF-8.
 pub const VERSION_BYTES: usize = 32;
@@ -40,7 +40,10 @@ pub const FLAG_BACKUP_DISABLED: u32 = 1 << 3;
 pub const FLAGS_KNOWN: u32 = FLAG_LOCAL_OVERRIDE | FLAG_GOODBYE | FLAG_GOODBYE_RESTART | FLAG_BACKUP_DISABLED;
 
 /// One report of a sensor about itself.
-#[derive(Archive, Serialize, Clone, Debug, PartialEq)]
+///
+/// `ArchivedHeartbeat` is the same as bytes of a frame, read in place.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[rkyv(derive(Debug))]
 pub struct Heartbeat {
     /// Who reports.
     pub sensor_id: [u8; 16],
@@ -268,6 +271,67 @@ wire_enum! {
         ProxyAuth = 5 => "proxy-auth",
         /// The proxy is given credentials that it did not ask for.
         ProxyNeedless = 6 => "proxy-needless",
+    }
+}
+
+impl Heartbeat {
+    /// Software version; empty when it is not readable.
+    pub fn version_str(&self) -> &str {
+        inline_str(&self.version).unwrap_or("")
+    }
+
+    /// Version that the update leads to; empty when there is none.
+    pub fn update_target_str(&self) -> &str {
+        inline_str(&self.update_target).unwrap_or("")
+    }
+
+    /// Threat-intelligence version; empty when there is none.
+    pub fn ti_version_str(&self) -> &str {
+        inline_str(&self.ti_version).unwrap_or("")
+    }
+
+    /// Update stage; a value of a newer version reads as [`UpdateStage::Idle`].
+    pub fn update_stage(&self) -> UpdateStage {
+        UpdateStage::from_wire(self.update_stage).unwrap_or(UpdateStage::Idle)
+    }
+
+    /// Hardware profile; a value of a newer version reads as unknown.
+    pub fn profile(&self) -> Profile {
+        Profile::from_wire(self.profile).unwrap_or(Profile::Unknown)
+    }
+
+    /// Threat-intelligence state; a value of a newer version reads as unknown.
+    pub fn ti_status(&self) -> TiStatus {
+        TiStatus::from_wire(self.ti_status).unwrap_or(TiStatus::Unknown)
+    }
+
+    /// Result of the last backup; a value of a newer version reads as none.
+    pub fn backup_result(&self) -> BackupResult {
+        BackupResult::from_wire(self.backup_result).unwrap_or(BackupResult::None)
+    }
+
+    /// Time synchronisation; a value of a newer version reads as unknown.
+    pub fn ntp_state(&self) -> NtpState {
+        NtpState::from_wire(self.ntp_state).unwrap_or(NtpState::Unknown)
+    }
+
+    /// State of one cloud endpoint; beyond the last, or of a newer version: not configured.
+    pub fn endpoint(&self, place: usize) -> EndpointState {
+        let value = self.endpoint_states.get(place).copied().unwrap_or(0);
+        EndpointState::from_wire(value).unwrap_or(EndpointState::NotConfigured)
+    }
+
+    /// True when all bits of `flag` are set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag == flag
+    }
+}
+
+impl ArchivedHeartbeat {
+    /// An owned copy of the fields.
+    pub fn to_heartbeat(&self) -> Heartbeat {
+        let Ok(heartbeat) = rkyv::api::low::deserialize::<Heartbeat, std::convert::Infallible>(self);
+        heartbeat
     }
 }
 
