@@ -92,6 +92,32 @@ pub const ACK_ELICIT_EVERY_PACKETS: u32 = 256;
 /// How long a sensor that lost its slot to another connection of the same identity waits.
 pub const REPLACED_BACK_OFF: Duration = Duration::from_secs(180);
 
+// ---------------------------------------------------------------- certificates and tickets
+
+/// Life of the root: as long as a sensor may hang on a wall.
+pub const ROOT_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
+/// Life of the intermediate, renewed when a quarter of it is left.
+pub const INTERMEDIATE_LIFE: Duration = Duration::from_secs(4 * 365 * 86_400);
+/// Life of the server's own certificate, renewed at start when a third of it is left.
+pub const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// Life of a sensor's or gateway's certificate when nobody asks for another.
+pub const PEER_CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// Longest life of a sensor's or gateway's certificate that can be asked for.
+pub const PEER_CERTIFICATE_LIFE_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// A certificate starts this long before it is made, for clocks that run late.
+pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(3_600);
+/// Largest certificate signing request, PEM or DER.
+pub const CSR_BYTES_MAX: usize = 16 * 1_024;
+/// A ticket key makes tickets for this long, and opens them for as long again. So a herd that comes back
+/// after an outage of half a day resumes, and a stolen ticket key is of no use two days later.
+pub const TICKET_KEY_LIFE: Duration = Duration::from_secs(12 * 3_600);
+/// Largest session ticket: the peer's certificate chain and some.
+pub const TICKET_BYTES_MAX: usize = 8 * 1_024;
+/// Certificates in a trust bundle: two roots while one replaces the other, and room.
+pub const TRUST_ROOTS_MAX: usize = 16;
+/// Revoked serials that one server remembers; at 20 bytes each and a set's overhead, 50 MB.
+pub const REVOKED_MAX: usize = 1_000_000;
+
 // ---------------------------------------------------------------- live state
 
 /// Slots of one chunk of the slab.
@@ -129,6 +155,10 @@ const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);
 const _: () = assert!(SENSOR_FRAMES_PER_SECOND as u128 >= 50 * (1_000 / INTERVAL_MIN.as_millis()));
 const _: () = assert!(ACK_ELICIT_EVERY_PACKETS < 1_000);
+const _: () = assert!(PEER_CERTIFICATE_LIFE_MAX.as_secs() < INTERMEDIATE_LIFE.as_secs() / 4 * 2);
+const _: () = assert!(INTERMEDIATE_LIFE.as_secs() < ROOT_LIFE.as_secs());
+// A TLS ticket may not promise more than seven days.
+const _: () = assert!(2 * TICKET_KEY_LIFE.as_secs() <= 7 * 86_400);
 const _: () = assert!(ARRIVAL_WINDOW == u64::BITS);
 const _: () = assert!(SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX <= u32::MAX as usize);
 const _: () = assert!(SHARDS_MAX < 256);

@@ -1,1 +1,47 @@
-//! Certificates, revocation, signed files.
+//! Who speaks: certificates, trust, revocation, and the keys that outlive a restart.
+//!
+//! A certificate proves one thing, who the peer is, as a URI (`urn:fleetpulse:sensor:<uuid>` or
+//! `:gateway:<uuid>`). What that peer may do is the register's. So certificates stay small and never
+//! have to be made again because a sensor moved.
+//!
+//! Two halves. The verifying half ([`Leaf`], [`PeerIdentity`], [`TrustBundle`], [`ClientIdentity`],
+//! [`client_tls`]) is always compiled and is all that a sensor needs. The server's half makes the authority on
+//! first start, signs every peer certificate through one function ([`Authority::sign_csr`]), keeps the
+//! revoked serials and the shared keys, and builds the TLS configurations of both ports.
+//!
+//! All private files are 0600, written beside their place and renamed into it, so a crash leaves the old
+//! or the new file and nothing in between. The price of an authority of our own: whoever reads the data
+//! directory can make sensors; the root key can therefore be moved away once the intermediate exists.
+
+mod files;
+mod trust;
+mod verify;
+
+pub use trust::{
+    ALPN_ENROL, ALPN_MAIN, ClientIdentity, ClockTime, TrustBundle, TrustError, client_tls, client_tls_with,
+    provider,
+};
+pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
+
+pub use files::FileError;
+
+#[cfg(feature = "server")]
+mod authority;
+#[cfg(feature = "server")]
+mod keys;
+#[cfg(feature = "server")]
+mod revocation;
+#[cfg(feature = "server")]
+mod server_tls;
+
+#[cfg(feature = "server")]
+pub use authority::{Authority, AuthorityError, CsrError, ServerCertificate, Signed};
+#[cfg(feature = "server")]
+pub use keys::{Keys, TicketSealer};
+#[cfg(feature = "server")]
+pub use revocation::Revocations;
+#[cfg(feature = "server")]
+pub use server_tls::{ServerTls, ServerTlsError};
+
+#[cfg(all(test, feature = "server"))]
+mod tests;

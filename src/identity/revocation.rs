@@ -1,0 +1,108 @@
+//! Revoked serial numbers. Asked after every handshake, changed by hand and rarely; so it is a set behind a
+//! read-write lock, and a file that is written whole.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, FileError};
+use super::verify::Serial;
+use crate::limits::REVOKED_MAX;
+use crate::time::UnixMillis;
+
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    schema: u32,
+    revoked: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    serial: String,
+    at: i64,
+}
+
+/// The revoked serials of one installation.
+#[derive(Debug)]
+pub struct Revocations {
+    path: PathBuf,
+    writer: Mutex<()>,
+    revoked: RwLock<HashMap<Serial, UnixMillis>>,
+}
+
+impl Revocations {
+    /// Reads `data/identity/revoked.json`; none revoked when there is no such file. A file that can't be read
+    /// stops the start: forgetting a revocation would let a stolen key in.
+    pub fn open(data: &Path) -> Result<Revocations, FileError> {
+        let folder = data.join(super::authority::FOLDER);
+        files::make_folder(&folder)?;
+        let path = folder.join("revoked.json");
+        let mut revoked = HashMap::new();
+        if let Some(text) = files::read(&path)? {
+            let document: Document =
+                serde_json::from_str(&text).map_err(|error| FileError::content(&path, error.to_string()))?;
+            if document.schema != SCHEMA {
+                return Err(FileError::content(
+                    &path,
+                    format!("it is of schema {}, this version reads {SCHEMA}", document.schema),
+                ));
+            }
+            for entry in document.revoked {
+                let serial = entry
+                    .serial
+                    .parse()
+                    .map_err(|error| FileError::content(&path, format!("{}: {error}", entry.serial)))?;
+                revoked.insert(serial, UnixMillis(entry.at));
+            }
+        }
+        Ok(Revocations { path, writer: Mutex::new(()), revoked: RwLock::new(revoked) })
+    }
+
+    /// True when a certificate with this serial must not be accepted.
+    pub fn contains(&self, serial: &Serial) -> bool {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains_key(serial)
+    }
+
+    /// How many are revoked.
+    pub fn len(&self) -> usize {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// True when none is revoked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Revokes these; durable before it takes effect, and in effect when this returns. Live connections are
+    /// closed by who calls this (ingest knows them). Returns how many are new.
+    pub fn revoke(&self, serials: &[Serial], at: UnixMillis) -> Result<usize, FileError> {
+        let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.revoked.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = next.len();
+        for serial in serials {
+            next.entry(*serial).or_insert(at);
+        }
+        let new = next.len() - before;
+        if new == 0 {
+            return Ok(0);
+        }
+        if next.len() > REVOKED_MAX {
+            return Err(FileError::content(
+                &self.path,
+                format!("more than {REVOKED_MAX} revoked certificates; renew the intermediate"),
+            ));
+        }
+        let mut revoked: Vec<_> =
+            next.iter().map(|(serial, at)| Entry { serial: serial.to_string(), at: at.0 }).collect();
+        revoked.sort_by(|a, b| (a.at, &a.serial).cmp(&(b.at, &b.serial)));
+        let text = serde_json::to_string(&Document { schema: SCHEMA, revoked })
+            .map_err(|error| FileError::content(&self.path, error.to_string()))?;
+        files::write_private(&self.path, &text)?;
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(new)
+    }
+}
