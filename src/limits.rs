@@ -163,3 +163,31 @@ const _: () = assert!(ARRIVAL_WINDOW == u64::BITS);
 const _: () = assert!(SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX <= u32::MAX as usize);
 const _: () = assert!(SHARDS_MAX < 256);
 const _: () = assert!(INCOMING_BUFFER_BYTES_TOTAL / INCOMING_BUFFER_BYTES < HALF_OPEN_MAX as u64);
+
+// ---------------------------------------------------------------- register and store
+
+/// Characters of a name that people give.
+pub const NAME_CHARS_MAX: usize = 128;
+/// Sensors of one register: what the slab of live state can hold.
+pub const SENSORS_MAX: usize = SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX;
+/// Sites of one register.
+pub const SITES_MAX: usize = 1_000_000;
+/// Sites that one gateway may speak for.
+pub const GATEWAY_SITES_MAX: usize = 4_096;
+/// Commands that succeed or fail together. At about 150 bytes a change a batch stays below 2 MB.
+pub const COMMANDS_PER_BATCH_MAX: usize = 10_000;
+/// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB.
+pub const JOURNAL_ENTRIES_MAX: u64 = 10_000_000;
+/// Journal entries that one page of a query looks at; a page that finds less says how to go on.
+pub const JOURNAL_SCAN_MAX: usize = 50_000;
+/// Values of evidence in one journal entry.
+pub const EVIDENCE_MAX: usize = 16;
+/// Bytes of one text in a journal entry; longer ones are cut.
+pub const EVIDENCE_TEXT_BYTES_MAX: usize = 256;
+/// Page cache of the register's log, read once at start and then only appended to.
+pub const REGISTER_CACHE_BYTES: usize = 16 * 1_024 * 1_024;
+/// Page cache of the journal.
+pub const JOURNAL_CACHE_BYTES: usize = 64 * 1_024 * 1_024;
+/// Changes in the log beyond the last snapshot that make a new snapshot worth writing. Folding that many
+/// takes a tenth of a second at start.
+pub const SNAPSHOT_EVERY_CHANGES: u64 = 100_000;

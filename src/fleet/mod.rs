@@ -1,1 +1,40 @@
-//! The register as a pure model.
+//! The register as a pure model: who declared what about the fleet.
+//!
+//! A command goes in, a [`Batch`] of changes or a [`Refusal`] comes out ([`Register::apply`]); the caller
+//! makes the batch durable and only then lets the register take it in ([`Register::fold`]). So the state
+//! in memory never runs ahead of the log, a full disk changes nothing, and the whole state is a fold of
+//! batches: what a restart, an audit, an event stream and "how was it at time T" read is the same thing.
+//!
+//! Every [`Change`] carries the document before and after. That costs some bytes in the log and buys the
+//! audit entry (the batch *is* the audit entry), a check on every fold that the log fits the state, and
+//! changes that can be read backwards.
+//!
+//! Nothing here reads a clock, a file or a random number: ids and times are given in. No type here is
+//! serialisable; the documents are `store`'s.
+//!
+//! Cost: about 170 bytes of memory a sensor (row 56, index 42, name 32, place in its site's list 40);
+//! folding a million takes about a second.
+
+mod change;
+mod command;
+mod draft;
+mod kind;
+mod model;
+mod name;
+mod plan;
+mod refusal;
+mod register;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Actor, ActorKind, Batch, Change, Edit};
+pub use command::Command;
+pub use kind::{Lifecycle, SensorType};
+pub use model::{
+    ENTERPRISE_SITE_NAME, ENTERPRISE_ZONE_NAME, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
+    enterprise_site, enterprise_zone,
+};
+pub use name::check_name;
+pub use plan::Sifted;
+pub use refusal::{Refusal, RefusalCode};
+pub use register::{Counts, FoldError, Register};

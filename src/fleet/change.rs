@@ -1,0 +1,83 @@
+//! What a command did: the unit of durability, audit and event streams.
+
+use super::model::{Gateway, Sensor, Site, Subscription, Zone};
+use crate::time::UnixMillis;
+
+/// What kind of somebody acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ActorKind {
+    /// The server itself.
+    System,
+    /// Somebody at the machine's command line.
+    CommandLine,
+    /// A person who signed in.
+    User,
+    /// A program with an API token.
+    Token,
+    /// A sensor or gateway, about itself.
+    Peer,
+}
+
+/// Who acts, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// What kind of somebody.
+    pub kind: ActorKind,
+    /// Name: user, token, command, or id of the peer.
+    pub name: String,
+    /// Network address, when there is one.
+    pub from: Option<String>,
+}
+
+impl Actor {
+    /// The server itself, doing `what`.
+    pub fn system(what: &str) -> Actor {
+        Actor { kind: ActorKind::System, name: what.to_owned(), from: None }
+    }
+
+    /// Somebody at the command line, running the subcommand `what`.
+    pub fn command_line(what: &str) -> Actor {
+        Actor { kind: ActorKind::CommandLine, name: what.to_owned(), from: None }
+    }
+}
+
+/// One document before and after. Only before: removed. Only after: new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit<T> {
+    /// As it was.
+    pub before: Option<T>,
+    /// As it is now.
+    pub after: Option<T>,
+}
+
+/// One change of one document. A deleted sensor stays as a document whose lifecycle is `Deleted`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "one variant a document")]
+pub enum Change {
+    Subscription(Edit<Subscription>),
+    Site(Edit<Site>),
+    Zone(Edit<Zone>),
+    Sensor(Edit<Sensor>),
+    Gateway(Edit<Gateway>),
+}
+
+/// All changes of one command, or of commands that succeed or fail together, with who did it and when.
+/// It is appended to the log whole or not at all, and it is its own audit entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// When, by the server's wall clock.
+    pub at: UnixMillis,
+    /// Who, and from where.
+    pub actor: Actor,
+    /// What was asked: [`super::Command::action`], or `bulk` for several kinds together.
+    pub action: String,
+    /// What changed, in order. Empty when everything already was as asked.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// True when everything already was as asked: nothing to append.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}

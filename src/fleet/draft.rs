@@ -1,0 +1,192 @@
+//! The register as it would be after the commands planned so far: an overlay over the real one, so that
+//! planning changes nothing, and commands that come together see each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::change::{Change, Edit};
+use super::kind::Lifecycle;
+use super::model::{Gateway, Sensor, Site, Subscription, Zone};
+use super::register::Register;
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
+
+/// Inside what a name is one of a kind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    Subscriptions,
+    Sites(SubscriptionId),
+    Zones(SiteId),
+    Sensors(SiteId),
+    Gateways,
+}
+
+pub(super) struct Draft<'r> {
+    base: &'r Register,
+    changes: Vec<Change>,
+    subscriptions: BTreeMap<SubscriptionId, Option<Subscription>>,
+    sites: BTreeMap<SiteId, Option<Site>>,
+    zones: BTreeMap<ZoneId, Option<Zone>>,
+    sensors: AHashMap<SensorId, Option<Sensor>>,
+    gateways: BTreeMap<GatewayId, Option<Gateway>>,
+    names: AHashMap<(Scope, Arc<str>), bool>,
+    /// Sensors more or fewer than the base has, by zone.
+    zone_sensors: BTreeMap<ZoneId, i64>,
+    sensors_more: i64,
+    sites_more: i64,
+}
+
+macro_rules! put {
+    ($put:ident, $get:ident, $map:ident, $variant:ident, $document:ty, $id:ty, $scope:expr) => {
+        /// Puts `after` in the place of `before`, when they differ.
+        pub(super) fn $put(&mut self, before: Option<$document>, after: Option<$document>) {
+            if before == after {
+                return;
+            }
+            let Some(id) = before.as_ref().or(after.as_ref()).map(|document| document.id) else { return };
+            if let Some(before) = &before {
+                self.names.insert(($scope(before), before.name.clone()), false);
+            }
+            if let Some(after) = &after {
+                self.names.insert(($scope(after), after.name.clone()), true);
+            }
+            self.$map.insert(id, after.clone());
+            self.changes.push(Change::$variant(Edit { before, after }));
+        }
+
+        pub(super) fn $get(&self, id: $id) -> Option<&$document> {
+            self.$map.get(&id).map_or_else(|| self.base.$get(id), Option::as_ref)
+        }
+    };
+}
+
+impl<'r> Draft<'r> {
+    pub(super) fn new(base: &'r Register) -> Draft<'r> {
+        Draft {
+            base,
+            changes: Vec::new(),
+            subscriptions: BTreeMap::new(),
+            sites: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            sensors: AHashMap::new(),
+            gateways: BTreeMap::new(),
+            names: AHashMap::new(),
+            zone_sensors: BTreeMap::new(),
+            sensors_more: 0,
+            sites_more: 0,
+        }
+    }
+
+    pub(super) fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+
+    put!(put_subscription, subscription, subscriptions, Subscription, Subscription, SubscriptionId, |_| {
+        Scope::Subscriptions
+    });
+    put!(put_site_document, site, sites, Site, Site, SiteId, |site: &Site| Scope::Sites(site.subscription));
+    put!(put_zone, zone, zones, Zone, Zone, ZoneId, |zone: &Zone| Scope::Zones(zone.site));
+    put!(put_gateway, gateway, gateways, Gateway, Gateway, GatewayId, |_| Scope::Gateways);
+
+    pub(super) fn put_site(&mut self, before: Option<Site>, after: Option<Site>) {
+        self.sites_more += i64::from(after.is_some()) - i64::from(before.is_some());
+        self.put_site_document(before, after);
+    }
+
+    /// A sensor that is not deleted.
+    pub(super) fn sensor(&self, id: SensorId) -> Option<&Sensor> {
+        match self.sensors.get(&id) {
+            Some(drafted) => drafted.as_ref().filter(|sensor| sensor.lifecycle != Lifecycle::Deleted),
+            None => self.base.sensor(id),
+        }
+    }
+
+    pub(super) fn was_deleted(&self, id: SensorId) -> bool {
+        match self.sensors.get(&id) {
+            Some(drafted) => drafted.as_ref().is_some_and(|s| s.lifecycle == Lifecycle::Deleted),
+            None => self.base.deleted_sensor(id).is_some(),
+        }
+    }
+
+    /// Puts `after` in the place of `before`. A deleted sensor leaves its zone and gives its name back.
+    pub(super) fn put_sensor(&mut self, before: Option<Sensor>, after: Sensor) {
+        if before.as_ref() == Some(&after) {
+            return;
+        }
+        if let Some(before) = &before {
+            self.count(before, -1);
+        }
+        if after.lifecycle != Lifecycle::Deleted {
+            self.count(&after, 1);
+        }
+        self.sensors.insert(after.id, Some(after.clone()));
+        self.changes.push(Change::Sensor(Edit { before, after: Some(after) }));
+    }
+
+    fn count(&mut self, sensor: &Sensor, by: i64) {
+        self.sensors_more += by;
+        *self.zone_sensors.entry(sensor.zone).or_default() += by;
+        if let Some(site) = self.zone(sensor.zone).map(|zone| zone.site) {
+            self.names.insert((Scope::Sensors(site), sensor.name.clone()), by > 0);
+        }
+    }
+
+    pub(super) fn is_named(&self, scope: Scope, name: &Arc<str>) -> bool {
+        if let Some(&taken) = self.names.get(&(scope, name.clone())) {
+            return taken;
+        }
+        match scope {
+            Scope::Subscriptions => self.base.subscription_named(name).is_some(),
+            Scope::Sites(id) => self.base.site_named(id, name).is_some(),
+            Scope::Zones(id) => self.base.zone_named(id, name).is_some(),
+            Scope::Sensors(id) => self.base.sensor_named(id, name).is_some(),
+            Scope::Gateways => self.base.gateway_named(name).is_some(),
+        }
+    }
+
+    pub(super) fn sensors_count(&self) -> usize {
+        plus(self.base.counts().sensors, self.sensors_more)
+    }
+
+    pub(super) fn sites_count(&self) -> usize {
+        plus(self.base.counts().sites, self.sites_more)
+    }
+
+    pub(super) fn gateways_count(&self) -> usize {
+        let drafted = self
+            .gateways
+            .iter()
+            .map(|(&id, drafted)| i64::from(drafted.is_some()) - i64::from(self.base.gateway(id).is_some()));
+        plus(self.base.counts().gateways, drafted.sum())
+    }
+
+    pub(super) fn zone_sensors_count(&self, id: ZoneId) -> usize {
+        plus(self.base.sensors_of_zone_count(id), self.zone_sensors.get(&id).copied().unwrap_or(0))
+    }
+
+    pub(super) fn sites_of(&self, id: SubscriptionId) -> Vec<SiteId> {
+        let mut sites: BTreeSet<SiteId> = self.base.sites_of(id).map(|site| site.id).collect();
+        sites.extend(self.sites.keys());
+        sites.retain(|&site| self.site(site).is_some_and(|site| site.subscription == id));
+        sites.into_iter().collect()
+    }
+
+    pub(super) fn zones_of(&self, id: SiteId) -> Vec<ZoneId> {
+        let mut zones: BTreeSet<ZoneId> = self.base.zones_of(id).map(|zone| zone.id).collect();
+        zones.extend(self.zones.keys());
+        zones.retain(|&zone| self.zone(zone).is_some_and(|zone| zone.site == id));
+        zones.into_iter().collect()
+    }
+
+    /// A gateway that may speak for this site.
+    pub(super) fn gateway_of(&self, id: SiteId) -> Option<&Gateway> {
+        let drafted = self.gateways.values().flatten();
+        let base = self.base.gateways().filter(|gateway| !self.gateways.contains_key(&gateway.id));
+        drafted.chain(base).find(|gateway| gateway.sites.contains(&id))
+    }
+}
+
+fn plus(base: usize, more: i64) -> usize {
+    base.saturating_add_signed(isize::try_from(more).unwrap_or(0))
+}

@@ -1,0 +1,255 @@
+//! Any sequence of commands keeps the register whole, and its batches lead to the same state.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::time::UnixMillis;
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
+
+const AT: UnixMillis = UnixMillis(1_000);
+
+fn actor() -> Actor {
+    Actor::system("test")
+}
+
+fn apply(register: &mut Register, commands: &[Command]) -> Result<Batch, Refusal> {
+    let batch = register.apply(commands, actor(), AT)?;
+    register.fold(&batch).expect("a fresh batch folds");
+    Ok(batch)
+}
+
+fn owner() -> SubscriptionId {
+    SubscriptionId::from_number(1)
+}
+
+/// One subscription, site 1 with zone 1.
+fn small() -> Register {
+    let mut register = Register::new();
+    let commands = [
+        Command::AddSubscription { id: owner(), name: "Contoso".into() },
+        Command::AddSite { id: SiteId::from_number(1), subscription: owner(), name: "Werk".into() },
+        Command::AddZone { id: ZoneId::from_number(1), site: SiteId::from_number(1), name: "Halle".into() },
+    ];
+    apply(&mut register, &commands).expect("a small fleet");
+    register
+}
+
+fn add_sensor(number: u64, name: &str) -> Command {
+    Command::AddSensor {
+        id: SensorId::from_number(number),
+        zone: ZoneId::from_number(1),
+        name: name.into(),
+        kind: SensorType::OtCloud,
+        lifecycle: Lifecycle::PendingActivation,
+    }
+}
+
+#[test]
+fn a_subscription_comes_with_its_enterprise_site_which_is_the_only_place_for_such_sensors() {
+    let mut register = small();
+    let site = register.site_named(owner(), ENTERPRISE_SITE_NAME).expect("built in");
+    assert_eq!((site.id, site.kind), (enterprise_site(owner()), SiteKind::Enterprise));
+    let add = |zone, kind| Command::AddSensor {
+        id: SensorId::from_number(9),
+        zone,
+        name: "e".into(),
+        kind,
+        lifecycle: Lifecycle::Active,
+    };
+    let refusal = apply(&mut register, &[add(ZoneId::from_number(1), SensorType::EnterpriseIot)]);
+    let refusal = refusal.expect_err("not in an OT site");
+    assert_eq!((refusal.code, refusal.field), (RefusalCode::WrongSiteKind, "zone"));
+    assert!(refusal.right.contains(&enterprise_zone(owner()).to_string()), "{refusal}");
+    let ot = add(enterprise_zone(owner()), SensorType::OtCloud);
+    assert_eq!(apply(&mut register, &[ot]).map_err(|r| r.code), Err(RefusalCode::WrongSiteKind));
+    assert!(apply(&mut register, &[add(enterprise_zone(owner()), SensorType::EnterpriseIot)]).is_ok());
+    let rename = Command::RenameSite { id: enterprise_site(owner()), name: "Mine".into() };
+    assert_eq!(apply(&mut register, &[rename]).map_err(|r| r.code), Err(RefusalCode::BuiltIn));
+}
+
+#[test]
+fn one_refusal_in_a_bulk_command_leaves_nothing_and_says_which() {
+    let mut register = small();
+    let before = register.clone();
+    let commands = [add_sensor(1, "a"), add_sensor(2, "b"), add_sensor(3, "a")];
+    let refusal = apply(&mut register, &commands).expect_err("the name is in use");
+    assert_eq!((refusal.index, refusal.code), (2, RefusalCode::NameTaken));
+    assert_eq!(register, before);
+
+    let sifted = register.sift(&commands, actor(), AT);
+    assert_eq!((sifted.batch.changes.len(), sifted.refused.len()), (2, 1));
+    register.fold(&sifted.batch).expect("folds");
+    assert_eq!(register.counts().sensors, 2);
+}
+
+#[test]
+fn commands_of_one_batch_see_each_other() {
+    let mut register = small();
+    apply(&mut register, &[add_sensor(1, "a"), add_sensor(2, "b")]).expect("two sensors");
+    let rename =
+        |number, name: &str| Command::RenameSensor { id: SensorId::from_number(number), name: name.into() };
+    let swap = [rename(1, "c"), rename(2, "a"), rename(1, "b")];
+    let batch = apply(&mut register, &swap).expect("names swap");
+    assert_eq!(batch.action, "rename-sensor");
+    let names: Vec<_> = register.sensors_of(SiteId::from_number(1)).map(|s| (&*s.name, s.id)).collect();
+    assert_eq!(names, [("a", SensorId::from_number(2)), ("b", SensorId::from_number(1))]);
+}
+
+#[test]
+fn a_deleted_sensor_never_comes_back_and_gives_its_name_back() {
+    let mut register = small();
+    apply(&mut register, &[add_sensor(1, "a")]).expect("a sensor");
+    apply(&mut register, &[Command::DeleteSensor { id: SensorId::from_number(1) }]).expect("deleted");
+    assert_eq!(register.sensor(SensorId::from_number(1)), None);
+    assert_eq!(register.deleted_sensor(SensorId::from_number(1)).map(|s| &*s.name), Some("a"));
+    let again = apply(&mut register, &[add_sensor(1, "b")]).map_err(|r| r.code);
+    assert_eq!(again, Err(RefusalCode::IdDeleted));
+    assert!(apply(&mut register, &[add_sensor(2, "a")]).is_ok());
+    assert!(apply(&mut register, &[Command::DeleteSensor { id: SensorId::from_number(2) }]).is_ok());
+    assert!(apply(&mut register, &[Command::DeleteZone { id: ZoneId::from_number(1) }]).is_ok());
+}
+
+#[test]
+fn what_already_is_as_asked_changes_nothing() {
+    let mut register = small();
+    apply(&mut register, &[add_sensor(1, "a")]).expect("a sensor");
+    for command in [
+        Command::RenameSensor { id: SensorId::from_number(1), name: "a".into() },
+        Command::MoveSensor { id: SensorId::from_number(1), zone: ZoneId::from_number(1) },
+        Command::SetLifecycle { id: SensorId::from_number(1), lifecycle: Lifecycle::PendingActivation },
+    ] {
+        assert!(apply(&mut register, &[command]).expect("nothing to refuse").is_empty());
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_follow_is_noticed() {
+    let mut register = small();
+    let batch = apply(&mut register, &[add_sensor(1, "a")]).expect("a sensor");
+    let error = register.fold(&batch).expect_err("twice the same");
+    assert_eq!(error.index, 0);
+}
+
+#[test]
+fn refusal_codes_are_unlike_and_in_kebab_case() {
+    let codes: BTreeSet<_> = RefusalCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(codes.len(), RefusalCode::ALL.len());
+    assert!(codes.iter().all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
+}
+
+/// Few ids and names, so that commands meet.
+fn command() -> impl Strategy<Value = Command> {
+    fn id<T>(make: fn(u64) -> T) -> impl Strategy<Value = T>
+    where
+        T: std::fmt::Debug,
+    {
+        (1..4u64).prop_map(make)
+    }
+    let name = || prop::sample::select(vec!["a", "b", "c", "", "x\u{202e}"]).prop_map(str::to_owned);
+    let site = || prop_oneof![3 => id(SiteId::from_number), 1 => id(SubscriptionId::from_number).prop_map(enterprise_site)];
+    let zone = || prop_oneof![3 => id(ZoneId::from_number), 1 => id(SubscriptionId::from_number).prop_map(enterprise_zone)];
+    let kind =
+        prop::sample::select(vec![SensorType::OtCloud, SensorType::OtLocal, SensorType::EnterpriseIot]);
+    let lifecycle = || {
+        prop::sample::select(vec![
+            Lifecycle::PendingActivation,
+            Lifecycle::Active,
+            Lifecycle::PendingReactivation,
+            Lifecycle::Deleted,
+        ])
+    };
+    let sensor = || id(SensorId::from_number);
+    let subscription = || id(SubscriptionId::from_number);
+    let gateway = || id(GatewayId::from_number);
+    prop_oneof![
+        (subscription(), name()).prop_map(|(id, name)| Command::AddSubscription { id, name }),
+        (subscription(), name()).prop_map(|(id, name)| Command::RenameSubscription { id, name }),
+        subscription().prop_map(|id| Command::DeleteSubscription { id }),
+        (site(), subscription(), name()).prop_map(|(id, subscription, name)| Command::AddSite {
+            id,
+            subscription,
+            name
+        }),
+        (site(), name()).prop_map(|(id, name)| Command::RenameSite { id, name }),
+        site().prop_map(|id| Command::DeleteSite { id }),
+        (zone(), site(), name()).prop_map(|(id, site, name)| Command::AddZone { id, site, name }),
+        (zone(), name()).prop_map(|(id, name)| Command::RenameZone { id, name }),
+        zone().prop_map(|id| Command::DeleteZone { id }),
+        (sensor(), zone(), name(), kind, lifecycle()).prop_map(|(id, zone, name, kind, lifecycle)| {
+            Command::AddSensor { id, zone, name, kind, lifecycle }
+        }),
+        (sensor(), name()).prop_map(|(id, name)| Command::RenameSensor { id, name }),
+        (sensor(), zone()).prop_map(|(id, zone)| Command::MoveSensor { id, zone }),
+        (sensor(), lifecycle()).prop_map(|(id, lifecycle)| Command::SetLifecycle { id, lifecycle }),
+        sensor().prop_map(|id| Command::DeleteSensor { id }),
+        (gateway(), name(), prop::collection::vec(site(), 0..3))
+            .prop_map(|(id, name, sites)| Command::AddGateway { id, name, sites }),
+        (gateway(), name()).prop_map(|(id, name)| Command::RenameGateway { id, name }),
+        (gateway(), prop::collection::vec(site(), 0..3))
+            .prop_map(|(id, sites)| Command::SetGatewaySites { id, sites }),
+        gateway().prop_map(|id| Command::DeleteGateway { id }),
+    ]
+}
+
+fn check(register: &Register) {
+    let counts = register.counts();
+    assert_eq!(register.sensors().count(), counts.sensors);
+    assert_eq!(register.sites().count(), counts.sites);
+    assert_eq!(register.zones().count(), counts.zones);
+    assert_eq!(counts.by_type.iter().sum::<usize>(), counts.sensors);
+    assert_eq!(counts.by_lifecycle.iter().sum::<usize>(), counts.sensors);
+    for subscription in register.subscriptions() {
+        assert!(register.site(enterprise_site(subscription.id)).is_some());
+        assert!(register.zone(enterprise_zone(subscription.id)).is_some());
+    }
+    for site in register.sites() {
+        assert!(register.subscription(site.subscription).is_some());
+        assert_eq!(register.sensors_of(site.id).count(), register.sensors_of_count(site.id));
+        let names: BTreeSet<_> = register.sensors_of(site.id).map(|s| &s.name).collect();
+        assert_eq!(names.len(), register.sensors_of_count(site.id));
+    }
+    for sensor in register.sensors() {
+        let site = register.site_of(sensor).expect("every sensor stands in a zone of a site");
+        assert_eq!(site.kind, SiteKind::of(sensor.kind));
+        assert_ne!(sensor.lifecycle, Lifecycle::Deleted);
+        assert_eq!(register.sensor_named(site.id, &sensor.name), Some(sensor));
+        assert_eq!(register.deleted_sensor(sensor.id), None);
+    }
+    for gateway in register.gateways() {
+        assert!(gateway.sites.iter().all(|&site| register.site(site).is_some()));
+        assert!(gateway.sites.is_sorted());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_commands_keep_the_register_whole(groups in prop::collection::vec(prop::collection::vec(command(), 1..6), 1..40)) {
+        let mut register = Register::new();
+        let mut batches = Vec::new();
+        for commands in &groups {
+            let sifted = register.sift(commands, actor(), AT);
+            prop_assert_eq!(&sifted, &register.sift(commands, actor(), AT), "planning is deterministic");
+            match register.apply(commands, actor(), AT) {
+                Ok(batch) => prop_assert_eq!(&batch, &sifted.batch),
+                Err(refusal) => prop_assert_eq!(Some(&refusal), sifted.refused.first()),
+            }
+            register.fold(&sifted.batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            check(&register);
+            batches.push(sifted.batch);
+        }
+        let mut replayed = Register::new();
+        for batch in &batches {
+            replayed.fold(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        }
+        prop_assert_eq!(&replayed, &register);
+        let mut from_snapshot = Register::new();
+        for change in register.as_changes() {
+            from_snapshot.fold_change(&change).map_err(TestCaseError::fail)?;
+        }
+        prop_assert_eq!(&from_snapshot, &register);
+    }
+}

@@ -1,0 +1,286 @@
+//! The register's documents on disk: CBOR with integer keys, each value led by its schema version.
+//!
+//! Rules for changing one: fields are only added, optional; a field that must be there from some version
+//! on raises [`SCHEMA`] and gets an arm in [`decode_batch`] that fills it in for older ones. Files of each
+//! released version are kept as test fixtures.
+
+use std::sync::Arc;
+
+use minicbor::{Decode, Decoder, Encode};
+
+use super::error::StoreError;
+use crate::fleet::{
+    Actor, ActorKind, Batch, Change, Edit, Gateway, Lifecycle, Sensor, SensorType, Site, SiteKind,
+    Subscription, Zone,
+};
+use crate::time::UnixMillis;
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
+
+/// Schema version of batches and snapshots that this program writes.
+pub(super) const SCHEMA: u32 = 1;
+
+#[derive(Encode, Decode)]
+struct BatchDoc<'a> {
+    #[n(0)]
+    at: i64,
+    #[n(1)]
+    actor_kind: u8,
+    #[b(2)]
+    actor_name: &'a str,
+    #[b(3)]
+    actor_from: Option<&'a str>,
+    #[b(4)]
+    action: &'a str,
+    #[b(5)]
+    changes: Vec<ChangeDoc<'a>>,
+}
+
+/// One change in a batch or snapshot.
+#[derive(Encode, Decode)]
+pub(super) struct ChangeDoc<'a> {
+    #[n(0)]
+    what: u8,
+    #[b(1)]
+    before: Option<Doc<'a>>,
+    #[b(2)]
+    after: Option<Doc<'a>>,
+}
+
+/// Any document: they have enough in common that one flat form serves, with what a kind lacks left out.
+#[derive(Encode, Decode, Default)]
+#[cbor(map)]
+struct Doc<'a> {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    id: [u8; 16],
+    #[b(1)]
+    name: &'a str,
+    /// Subscription of a site, site of a zone, zone of a sensor.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    parent: Option<[u8; 16]>,
+    /// Kind of a site, type of a sensor.
+    #[n(3)]
+    kind: Option<u8>,
+    #[n(4)]
+    lifecycle: Option<u8>,
+    /// Sites of a gateway, one id after the other.
+    #[cbor(b(5), with = "minicbor::bytes")]
+    sites: Option<&'a [u8]>,
+}
+
+const SUBSCRIPTION: u8 = 0;
+const SITE: u8 = 1;
+const ZONE: u8 = 2;
+const SENSOR: u8 = 3;
+const GATEWAY: u8 = 4;
+
+/// A batch as bytes.
+pub(super) fn encode_batch(batch: &Batch) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64 + 160 * batch.changes.len());
+    let sites: Vec<_> = batch.changes.iter().map(gateway_sites).collect();
+    let changes = batch.changes.iter().zip(&sites).map(|(change, sites)| change_doc(change, sites)).collect();
+    let document = BatchDoc {
+        at: batch.at.0,
+        actor_kind: actor_code(batch.actor.kind),
+        actor_name: &batch.actor.name,
+        actor_from: batch.actor.from.as_deref(),
+        action: &batch.action,
+        changes,
+    };
+    write(&mut bytes, &SCHEMA);
+    write(&mut bytes, &document);
+    bytes
+}
+
+/// A batch from bytes.
+pub(super) fn decode_batch(bytes: &[u8]) -> Result<Batch, StoreError> {
+    let mut decoder = Decoder::new(bytes);
+    known(&mut decoder, SCHEMA, "a batch of the register")?;
+    let document: BatchDoc<'_> = decoder.decode().map_err(|cause| bad(&cause))?;
+    let changes: Result<Vec<Change>, StoreError> = document.changes.iter().map(change_of).collect();
+    Ok(Batch {
+        at: UnixMillis(document.at),
+        actor: Actor {
+            kind: actor_of(document.actor_kind)?,
+            name: document.actor_name.to_owned(),
+            from: document.actor_from.map(str::to_owned),
+        },
+        action: document.action.to_owned(),
+        changes: changes?,
+    })
+}
+
+/// Appends one change of a snapshot.
+pub(super) fn encode_change(change: &Change, bytes: &mut Vec<u8>) {
+    write(bytes, &change_doc(change, &gateway_sites(change)));
+}
+
+/// Reads the next change of a snapshot.
+pub(super) fn decode_change(decoder: &mut Decoder<'_>) -> Result<Change, StoreError> {
+    let document: ChangeDoc<'_> = decoder.decode().map_err(|cause| bad(&cause))?;
+    change_of(&document)
+}
+
+/// Reads a schema version and refuses one that is newer than `newest`.
+pub(super) fn known(decoder: &mut Decoder<'_>, newest: u32, what: &str) -> Result<u32, StoreError> {
+    match decoder.u32() {
+        Ok(found) if (1..=newest).contains(&found) => Ok(found),
+        Ok(found) => Err(StoreError::Newer { what: what.to_owned(), found, known: newest }),
+        Err(cause) => Err(bad(&cause)),
+    }
+}
+
+#[cold]
+pub(super) fn bad(cause: &impl ToString) -> StoreError {
+    StoreError::Corrupt {
+        what: "a stored document".to_owned(),
+        why: cause.to_string(),
+        remedy: "restore the data directory from a backup",
+    }
+}
+
+/// Appends a value. Writing CBOR into memory fails only on a value that can't be encoded, and ours all can;
+/// should one not, its reader reports the gap as damage.
+pub(super) fn write<T: Encode<()>>(bytes: &mut Vec<u8>, value: &T) {
+    let result = minicbor::encode(value, bytes);
+    debug_assert!(result.is_ok(), "documents always encode");
+}
+
+fn gateway_sites(change: &Change) -> [Option<Vec<u8>>; 2] {
+    let flat = |gateway: &Option<Gateway>| {
+        gateway.as_ref().map(|gateway| gateway.sites.iter().flat_map(|site| site.0).collect())
+    };
+    match change {
+        Change::Gateway(edit) => [flat(&edit.before), flat(&edit.after)],
+        _ => [None, None],
+    }
+}
+
+fn change_doc<'a>(change: &'a Change, sites: &'a [Option<Vec<u8>>; 2]) -> ChangeDoc<'a> {
+    fn both<'a, T>(
+        what: u8,
+        edit: &'a Edit<T>,
+        sites: &'a [Option<Vec<u8>>; 2],
+        doc: impl Fn(&'a T) -> Doc<'a>,
+    ) -> ChangeDoc<'a> {
+        let [before, after] = sites;
+        let with = |side: &'a Option<T>, sites: &'a Option<Vec<u8>>| {
+            side.as_ref().map(|document| Doc { sites: sites.as_deref(), ..doc(document) })
+        };
+        ChangeDoc { what, before: with(&edit.before, before), after: with(&edit.after, after) }
+    }
+    match change {
+        Change::Subscription(edit) => {
+            both(SUBSCRIPTION, edit, sites, |s| Doc { id: s.id.0, name: &s.name, ..Doc::default() })
+        }
+        Change::Site(edit) => both(SITE, edit, sites, |s| Doc {
+            id: s.id.0,
+            name: &s.name,
+            parent: Some(s.subscription.0),
+            kind: Some(site_code(s.kind)),
+            ..Doc::default()
+        }),
+        Change::Zone(edit) => both(ZONE, edit, sites, |z| Doc {
+            id: z.id.0,
+            name: &z.name,
+            parent: Some(z.site.0),
+            ..Doc::default()
+        }),
+        Change::Sensor(edit) => both(SENSOR, edit, sites, |s| Doc {
+            id: s.id.0,
+            name: &s.name,
+            parent: Some(s.zone.0),
+            kind: Some(type_code(s.kind)),
+            lifecycle: Some(lifecycle_code(s.lifecycle)),
+            ..Doc::default()
+        }),
+        Change::Gateway(edit) => {
+            both(GATEWAY, edit, sites, |g| Doc { id: g.id.0, name: &g.name, ..Doc::default() })
+        }
+    }
+}
+
+fn change_of(document: &ChangeDoc<'_>) -> Result<Change, StoreError> {
+    fn both<T>(
+        document: &ChangeDoc<'_>,
+        read: impl Fn(&Doc<'_>) -> Result<T, StoreError>,
+    ) -> Result<Edit<T>, StoreError> {
+        let side = |doc: &Option<Doc<'_>>| doc.as_ref().map(&read).transpose();
+        Ok(Edit { before: side(&document.before)?, after: side(&document.after)? })
+    }
+    Ok(match document.what {
+        SUBSCRIPTION => Change::Subscription(both(document, |doc| {
+            Ok(Subscription { id: SubscriptionId(doc.id), name: Arc::from(doc.name) })
+        })?),
+        SITE => Change::Site(both(document, |doc| {
+            Ok(Site {
+                id: SiteId(doc.id),
+                subscription: SubscriptionId(have(doc.parent)?),
+                name: Arc::from(doc.name),
+                kind: site_of(have(doc.kind)?)?,
+            })
+        })?),
+        ZONE => Change::Zone(both(document, |doc| {
+            Ok(Zone { id: ZoneId(doc.id), site: SiteId(have(doc.parent)?), name: Arc::from(doc.name) })
+        })?),
+        SENSOR => Change::Sensor(both(document, |doc| {
+            Ok(Sensor {
+                id: SensorId(doc.id),
+                zone: ZoneId(have(doc.parent)?),
+                name: Arc::from(doc.name),
+                kind: type_of(have(doc.kind)?)?,
+                lifecycle: lifecycle_of(have(doc.lifecycle)?)?,
+            })
+        })?),
+        GATEWAY => Change::Gateway(both(document, |doc| {
+            let (sites, rest) = have(doc.sites)?.as_chunks::<16>();
+            if !rest.is_empty() {
+                return Err(bad(&"a gateway's sites are cut"));
+            }
+            Ok(Gateway {
+                id: GatewayId(doc.id),
+                name: Arc::from(doc.name),
+                sites: sites.iter().map(|&site| SiteId(site)).collect(),
+            })
+        })?),
+        other => return Err(bad(&format!("unknown kind of document {other}"))),
+    })
+}
+
+fn have<T>(field: Option<T>) -> Result<T, StoreError> {
+    field.ok_or_else(|| bad(&"a field is missing"))
+}
+
+macro_rules! codes {
+    ($code:ident, $of:ident, $type:ty { $($variant:path = $value:literal),+ $(,)? }) => {
+        fn $code(value: $type) -> u8 {
+            match value { $($variant => $value),+ }
+        }
+
+        fn $of(code: u8) -> Result<$type, StoreError> {
+            match code {
+                $($value => Ok($variant),)+
+                other => Err(bad(&format!(concat!("unknown ", stringify!($type), " {}"), other))),
+            }
+        }
+    };
+}
+
+codes!(actor_code, actor_of, ActorKind {
+    ActorKind::System = 0,
+    ActorKind::CommandLine = 1,
+    ActorKind::User = 2,
+    ActorKind::Token = 3,
+    ActorKind::Peer = 4,
+});
+codes!(site_code, site_of, SiteKind { SiteKind::Ot = 0, SiteKind::Enterprise = 1 });
+codes!(type_code, type_of, SensorType {
+    SensorType::OtCloud = 0,
+    SensorType::OtLocal = 1,
+    SensorType::EnterpriseIot = 2,
+});
+codes!(lifecycle_code, lifecycle_of, Lifecycle {
+    Lifecycle::PendingActivation = 0,
+    Lifecycle::Active = 1,
+    Lifecycle::PendingReactivation = 2,
+    Lifecycle::Deleted = 3,
+});

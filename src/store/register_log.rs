@@ -1,0 +1,255 @@
+//! The register's log: numbered batches, each durable before its caller hears of it, and snapshots.
+//!
+//! The log is never cut: it is the audit log and answers "how was it at time T". A snapshot is only a
+//! shortcut for starting; when it is missing or damaged, the previous one or the whole log does as well.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use minicbor::Decoder;
+use redb::{ReadableTable, TableDefinition};
+
+use super::database::HealingDatabase;
+use super::document::{self, SCHEMA};
+use super::error::StoreError;
+use super::file::{self, FileKind};
+use super::meta::log_id;
+use super::position::{LogId, Position};
+use crate::fleet::{Batch, Register};
+use crate::limits::SNAPSHOT_EVERY_CHANGES;
+use crate::time::UnixMillis;
+
+const BATCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("batches");
+
+const SNAPSHOT: FileKind = FileKind {
+    magic: *b"REGS",
+    version: SCHEMA,
+    what: "the register's snapshot",
+    remedy: "nothing to do: the log is read instead, which takes longer",
+};
+
+/// The log of the register's batches.
+pub struct RegisterLog {
+    database: HealingDatabase,
+    log: LogId,
+    last: AtomicU64,
+    changes_since_snapshot: AtomicU64,
+    snapshot: PathBuf,
+}
+
+/// The register as the log has it.
+#[derive(Debug)]
+pub struct LoadedRegister {
+    /// The state.
+    pub register: Register,
+    /// The batch that it includes last.
+    pub position: Position,
+    /// Batches that were folded on top of the snapshot.
+    pub replayed: u64,
+    /// What was wrong with snapshots that could not be used.
+    pub snapshot_errors: Vec<StoreError>,
+}
+
+impl RegisterLog {
+    pub(super) fn open(database: HealingDatabase, snapshot: PathBuf) -> Result<RegisterLog, StoreError> {
+        let log = log_id(&database)?;
+        let log = RegisterLog {
+            database,
+            log,
+            last: AtomicU64::new(0),
+            changes_since_snapshot: AtomicU64::new(0),
+            snapshot,
+        };
+        let last = log.database.write(|transaction| {
+            let table = transaction.open_table(BATCHES).map_err(|cause| log.database.error(cause))?;
+            let last = table.last().map_err(|cause| log.database.error(cause))?;
+            Ok(last.map_or(0, |(sequence, _)| sequence.value()))
+        })?;
+        log.last.store(last, Ordering::Release);
+        Ok(log)
+    }
+
+    /// The last batch.
+    pub fn position(&self) -> Position {
+        Position { log: self.log, sequence: self.last.load(Ordering::Acquire) }
+    }
+
+    /// Appends one batch after `expected`, durably. Fails without a trace, or not at all: should the very
+    /// last sync have failed, trying again with the same batch finds it there and succeeds.
+    pub fn append(&self, expected: Position, batch: &Batch) -> Result<Position, StoreError> {
+        self.append_all(expected, std::slice::from_ref(batch))
+    }
+
+    /// Appends several batches with one sync, all or none.
+    pub fn append_all(&self, expected: Position, batches: &[Batch]) -> Result<Position, StoreError> {
+        let encoded: Vec<Vec<u8>> = batches.iter().map(document::encode_batch).collect();
+        let error = |cause: redb::StorageError| self.database.error(cause);
+        let last = self.database.write(|transaction| {
+            let mut table = transaction.open_table(BATCHES).map_err(|cause| self.database.error(cause))?;
+            let last = table.last().map_err(error)?.map_or(0, |(sequence, _)| sequence.value());
+            let after = expected.sequence.saturating_add(encoded.len() as u64);
+            if expected.log != self.log || last != expected.sequence {
+                let mut there = last == after && expected.log == self.log;
+                for (sequence, bytes) in (expected.sequence + 1..).zip(&encoded) {
+                    there = there && table.get(sequence).map_err(error)?.is_some_and(|b| b.value() == bytes);
+                }
+                if there && !encoded.is_empty() {
+                    return Ok(last);
+                }
+                let actual = Position { log: self.log, sequence: last };
+                return Err(StoreError::Conflict { expected, actual });
+            }
+            for (sequence, bytes) in (expected.sequence + 1..).zip(&encoded) {
+                table.insert(sequence, bytes.as_slice()).map_err(error)?;
+            }
+            Ok(after)
+        })?;
+        self.last.store(last, Ordering::Release);
+        let changes: usize = batches.iter().map(|batch| batch.changes.len()).sum();
+        self.changes_since_snapshot.fetch_add(changes as u64, Ordering::Relaxed);
+        Ok(Position { log: self.log, sequence: last })
+    }
+
+    /// The batches after `after`, oldest first, at most so many.
+    pub fn read_from(&self, after: Position, most: usize) -> Result<Vec<(Position, Batch)>, StoreError> {
+        self.own(after)?;
+        let mut batches = Vec::new();
+        self.each_after(after.sequence, |sequence, batch| {
+            batches.push((after.at(sequence), batch));
+            Ok(batches.len() < most)
+        })?;
+        Ok(batches)
+    }
+
+    /// The register now: the newest usable snapshot and the batches after it.
+    pub fn load(&self) -> Result<LoadedRegister, StoreError> {
+        let mut snapshot_errors = Vec::new();
+        for path in [self.snapshot.clone(), file::previous(&self.snapshot)] {
+            match file::read(&path, SNAPSHOT).and_then(|bytes| self.read_snapshot(bytes)) {
+                Ok(Some((register, sequence))) => return self.catch_up(register, sequence, snapshot_errors),
+                Ok(None) => {}
+                Err(error) => snapshot_errors.push(error),
+            }
+        }
+        self.catch_up(Register::new(), 0, snapshot_errors)
+    }
+
+    /// The register as it was at a time, by the wall clock of its batches. Folds the log from its start.
+    pub fn load_as_of(&self, at: UnixMillis) -> Result<(Register, Position), StoreError> {
+        let mut register = Register::new();
+        let mut last = 0;
+        self.each_after(0, |sequence, batch| {
+            if batch.at > at {
+                return Ok(false);
+            }
+            fold(&mut register, &batch, sequence)?;
+            last = sequence;
+            Ok(true)
+        })?;
+        Ok((register, Position { log: self.log, sequence: last }))
+    }
+
+    /// True when enough was appended since the last snapshot that a new one makes starting faster.
+    pub fn snapshot_is_due(&self) -> bool {
+        self.changes_since_snapshot.load(Ordering::Relaxed) >= SNAPSHOT_EVERY_CHANGES
+    }
+
+    /// Writes a snapshot of the register as it is after `position`; the present one is kept as previous.
+    pub fn write_snapshot(&self, register: &Register, position: Position) -> Result<u64, StoreError> {
+        self.own(position)?;
+        let before = self.changes_since_snapshot.load(Ordering::Relaxed);
+        let bytes = file::replace(&self.snapshot, SNAPSHOT, true, |writer| {
+            writer.write_all(&self.log.0)?;
+            writer.write_all(&position.sequence.to_le_bytes())?;
+            let mut bytes = Vec::with_capacity(512);
+            for change in register.as_changes() {
+                bytes.clear();
+                document::encode_change(&change, &mut bytes);
+                writer.write_all(&bytes)?;
+            }
+            Ok(())
+        })?;
+        self.changes_since_snapshot.fetch_sub(before, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn read_snapshot(&self, bytes: Option<Vec<u8>>) -> Result<Option<(Register, u64)>, StoreError> {
+        let Some(bytes) = bytes else { return Ok(None) };
+        let Some((log, rest)) = bytes.split_first_chunk::<16>() else { return Err(unfit("it is cut short")) };
+        let Some((sequence, changes)) = rest.split_first_chunk::<8>() else {
+            return Err(unfit("it is cut short"));
+        };
+        let sequence = u64::from_le_bytes(*sequence);
+        if LogId(*log) != self.log || sequence > self.last.load(Ordering::Acquire) {
+            return Err(unfit("it belongs to another log"));
+        }
+        let mut register = Register::new();
+        // A sensor's document is 60 bytes with an empty name.
+        register.reserve(changes.len() / 70);
+        let mut decoder = Decoder::new(changes);
+        while decoder.position() < changes.len() {
+            let change = document::decode_change(&mut decoder)?;
+            register.fold_change(&change).map_err(|why| unfit(&why))?;
+        }
+        Ok(Some((register, sequence)))
+    }
+
+    fn catch_up(
+        &self,
+        mut register: Register,
+        from: u64,
+        snapshot_errors: Vec<StoreError>,
+    ) -> Result<LoadedRegister, StoreError> {
+        let mut last = from;
+        let mut changes = 0;
+        self.each_after(from, |sequence, batch| {
+            fold(&mut register, &batch, sequence)?;
+            changes += batch.changes.len() as u64;
+            last = sequence;
+            Ok(true)
+        })?;
+        self.changes_since_snapshot.store(changes, Ordering::Relaxed);
+        let position = Position { log: self.log, sequence: last };
+        Ok(LoadedRegister { register, position, replayed: last - from, snapshot_errors })
+    }
+
+    /// Hands each batch after a number to `body`, until it says `false`.
+    fn each_after(
+        &self,
+        after: u64,
+        mut body: impl FnMut(u64, Batch) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.database.read(|transaction| {
+            let table = transaction.open_table(BATCHES).map_err(|cause| self.database.error(cause))?;
+            let error = |cause: redb::StorageError| self.database.error(cause);
+            let mut expected = after;
+            for item in table.range(after.saturating_add(1)..).map_err(error)? {
+                let (sequence, bytes) = item.map_err(error)?;
+                expected += 1;
+                if sequence.value() != expected {
+                    return Err(document::bad(&format!("batch {expected} is missing")));
+                }
+                if !body(expected, document::decode_batch(bytes.value())?)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn own(&self, position: Position) -> Result<(), StoreError> {
+        if position.log == self.log {
+            return Ok(());
+        }
+        Err(StoreError::Conflict { expected: position, actual: self.position() })
+    }
+}
+
+fn fold(register: &mut Register, batch: &Batch, sequence: u64) -> Result<(), StoreError> {
+    register.fold(batch).map_err(|cause| document::bad(&format!("batch {sequence}: {cause}")))
+}
+
+#[cold]
+fn unfit(why: &str) -> StoreError {
+    StoreError::Corrupt { what: SNAPSHOT.what.to_owned(), why: why.to_owned(), remedy: SNAPSHOT.remedy }
+}
