@@ -128,6 +128,16 @@ pub const SLAB_CHUNKS_MAX: usize = 4_096;
 pub const ARRIVAL_WINDOW: u32 = 64;
 /// Tries of a reader against a busy writer before it leaves the slot for the next sweep.
 pub const SNAPSHOT_TRIES: u32 = 64;
+/// Tries of a frame's writer against another writer of the same slot (a connection being replaced).
+pub const WRITER_TRIES: u32 = 256;
+/// Tries of the register or of a new connection, each giving the processor away.
+pub const PATIENT_TRIES: u32 = 1_000_000;
+/// Longest forward jump of a sequence that is believed: a day at the shortest interval. More counts as this.
+pub const SEQUENCE_JUMP_MAX: u64 = (FRAME_AGE_MAX.as_millis() / INTERVAL_MIN.as_millis()) as u64;
+/// A sensor whose sequence went backwards is not believed for this long, or three intervals if longer.
+pub const SEQUENCE_DISTRUST_MIN: Duration = Duration::from_secs(60);
+/// A later heartbeat may seem this much older than the one before, since ages are rounded and relays differ.
+pub const FRAME_TIME_SLACK: Duration = Duration::from_secs(1);
 /// Gateways of one server.
 pub const GATEWAYS_MAX: usize = 65_536;
 

@@ -1,0 +1,235 @@
+//! The hot path: one frame into its slot. No lock that waits, no allocation, no clock.
+
+use std::sync::atomic::Ordering;
+
+use super::slab::SlotFlags;
+use super::slot::{Guard, Refused};
+use super::snapshot::{offset_of_word, offset_word};
+use super::state::{LiveState, gateway_of, millis, owns, ring_push};
+use super::types::*;
+use super::window::{Arrival, Arrivals, Time};
+use super::words::{self, WORDS};
+use crate::limits::{FRAME_AGE_MAX, FRAME_TIME_SLACK, INTERVAL_MAX, SEQUENCE_DISTRUST_MIN, WRITER_TRIES};
+use crate::time::MonoNanos;
+use crate::wire::frame::{BODY_WORDS, Frame};
+use crate::wire::heartbeat::FLAG_GOODBYE;
+
+/// Rates follow a change over this time, in seconds.
+const RATE_SECONDS: f32 = 60.0;
+/// Shortest time between two heartbeats that gives a rate, in milliseconds.
+const RATE_STEP_MIN_MS: u64 = 20;
+/// Jitter takes no single difference for more than this, in milliseconds.
+const JITTER_STEP_MAX_MS: u64 = 60_000;
+/// Heartbeats in one group of clock offsets; the least of this group and of the one before counts.
+const OFFSET_GROUP: u64 = 8;
+
+impl LiveState {
+    /// Takes one frame that was checked. Its sensor id must be the slot's: the session has seen to it.
+    ///
+    /// The time of a frame is its receipt minus its age. The newest frame of the newest boot, by sequence,
+    /// gives the current values; every other one feeds the arrival counters only.
+    #[inline]
+    pub fn observe(
+        &self,
+        handle: SlotHandle,
+        writer: Writer,
+        frame: &Frame<'_>,
+        received: MonoNanos,
+    ) -> Observed {
+        let Some((chunk, place)) = self.slab.get(handle.index) else { return Observed::StaleSlot };
+        let age_ms = u64::from(frame.header.age_ms);
+        if u128::from(age_ms) > FRAME_AGE_MAX.as_millis() {
+            return Observed::TooOld;
+        }
+        let mut guard = match chunk.slots[place].write(handle.generation, WRITER_TRIES) {
+            Ok(guard) => guard,
+            Err(Refused::Stale) => return Observed::StaleSlot,
+            Err(Refused::Busy) => return Observed::Busy,
+        };
+        let via = match writer {
+            Writer::Direct { epoch } if owns(&guard, epoch) => None,
+            Writer::Gateway(index) if guard.get(words::OWNER) == 0 => Some(index),
+            _ => return Observed::NotOwner,
+        };
+
+        let body = frame.body_words();
+        let time = received.0.saturating_sub(age_ms * 1_000_000).max(1);
+        let last = chunk.last_heartbeat[place].load(Ordering::Relaxed);
+        let mut misc = guard.get(words::MISC);
+        let mut arrivals = load_arrivals(&guard, misc);
+        let arrival = arrivals.judge(
+            body[words::B_BOOT],
+            body[words::B_SEQUENCE],
+            compare(time, last, body[words::B_INTERVAL_FLAGS] as u32),
+        );
+        let transport = guard.get(words::LAST_TRANSPORT).max(received.0);
+        guard.set(words::LAST_TRANSPORT, transport);
+        misc = store_arrivals(&mut guard, &arrivals, misc);
+
+        if !arrival.is_current() {
+            guard.set(words::MISC, misc);
+            chunk.change(place, |flags| flags);
+            return match arrival {
+                Arrival::Duplicate => Observed::Duplicate,
+                Arrival::Beyond => Observed::BeyondWindow,
+                _ => Observed::Late,
+            };
+        }
+
+        let time = time.max(last);
+        misc = self.make_current(&mut guard, arrival, &body, time, last, misc);
+        guard.set(words::LAST_RECEIVED, received.0);
+        guard.set(words::MISC, misc | words::MARK_HEARD);
+        let gateway_cert = guard.get(words::GATEWAY_CERT);
+        let before = gateway_of(gateway_cert);
+        if before != via {
+            let (_, cert) = words::halves(gateway_cert);
+            guard.set(words::GATEWAY_CERT, words::join(via.map_or(0, |index| index.0 + 1), cert));
+            self.gateways.sensor_moved(before, via);
+        }
+        chunk.last_heartbeat[place].store(time, Ordering::Relaxed);
+        let goodbye = (body[words::B_INTERVAL_FLAGS] >> 32) as u32 & FLAG_GOODBYE != 0;
+        chunk.change(place, |flags| {
+            SlotFlags(flags.0 | SlotFlags::SEEN.0 | SlotFlags::HEARD.0)
+                .with(SlotFlags::GOODBYE, goodbye)
+                .with(SlotFlags::VIA_GATEWAY, via.is_some())
+        });
+        Observed::Current
+    }
+
+    /// Stores current values and what is derived from the step between the last heartbeat and this one.
+    #[inline]
+    fn make_current(
+        &self,
+        guard: &mut Guard<'_, WORDS>,
+        arrival: Arrival,
+        body: &[u64; BODY_WORDS],
+        time: u64,
+        last: u64,
+        mut misc: u64,
+    ) -> u64 {
+        let stage = |word: u64| (word >> words::STAGE_SHIFT) as u8;
+        let stage_changed =
+            arrival == Arrival::First || stage(guard.get(words::B_STATES)) != stage(body[words::B_STATES]);
+        if stage_changed {
+            guard.set(words::STAGE_SINCE, time);
+        }
+        let offset =
+            millis(MonoNanos(time)).saturating_sub(body[words::B_CLOCK] as i64 / 1_000).max(i64::MIN + 1);
+        if arrival == Arrival::Newest {
+            misc = step(guard, body, time, last, misc);
+            misc = next_offset(guard, offset, misc);
+        } else {
+            // Counters start at zero with a boot: there is no step, and traffic gets its full time again.
+            guard.set(words::LAST_TRAFFIC, time);
+            guard.set(words::OFFSET, offset_word(offset));
+            guard.set(words::OFFSET_BEFORE, 0);
+            misc = misc & !(0xff << 40) | 1 << 40;
+            if arrival == Arrival::First {
+                guard.set(words::FIRST, time);
+            } else {
+                let restarts = misc as u32;
+                ring_push::<RECENT_STARTS>(guard, words::RESTART_RING, restarts, MonoNanos(time));
+                misc = misc & !0xffff_ffff | u64::from(restarts.saturating_add(1));
+            }
+        }
+        for (place, &word) in body.iter().enumerate() {
+            guard.set(words::BODY + place, word);
+        }
+        misc
+    }
+}
+
+/// A frame's time against the newest heartbeat's.
+fn compare(time: u64, last: u64, interval_ms: u32) -> Time {
+    const SLACK: u64 = FRAME_TIME_SLACK.as_nanos() as u64;
+    const DISTRUST: u64 = SEQUENCE_DISTRUST_MIN.as_nanos() as u64;
+    const INTERVAL_MAX_MS: u64 = INTERVAL_MAX.as_millis() as u64;
+    if time.saturating_add(SLACK) < last {
+        return Time::Older;
+    }
+    let three_intervals = 3 * u64::from(interval_ms).min(INTERVAL_MAX_MS) * 1_000_000;
+    if time.saturating_sub(last) > three_intervals.max(DISTRUST) { Time::LongAfter } else { Time::Newer }
+}
+
+/// Rates, jitter and traffic from the step between two heartbeats of one boot. A counter that went
+/// backwards gives no rate and no traffic for this step, and the next step starts from it.
+#[inline]
+fn step(guard: &mut Guard<'_, WORDS>, body: &[u64; BODY_WORDS], time: u64, last: u64, misc: u64) -> u64 {
+    let packets = body[words::B_RX_PACKETS].checked_sub(guard.get(words::B_RX_PACKETS));
+    if packets.is_some_and(|packets| packets > 0) {
+        guard.set(words::LAST_TRAFFIC, time);
+    }
+    let Some(uptime) = body[words::B_UPTIME].checked_sub(guard.get(words::B_UPTIME)) else { return misc };
+    if uptime == 0 {
+        return misc;
+    }
+    let (mut drops_rate, mut jitter) = words::floats(guard.get(words::DROPS_JITTER));
+    let difference = ((time - last) / 1_000_000).abs_diff(uptime).min(JITTER_STEP_MAX_MS);
+    jitter += (difference as f32 - jitter) / 16.0;
+    let mut marks = misc;
+    let bytes = body[words::B_RX_BYTES].checked_sub(guard.get(words::B_RX_BYTES));
+    let drops = body[words::B_RX_DROPPED].checked_sub(guard.get(words::B_RX_DROPPED));
+    if let (Some(bytes), Some(packets), Some(drops), true) =
+        (bytes, packets, drops, uptime >= RATE_STEP_MIN_MS)
+    {
+        let seconds = uptime as f32 / 1_000.0;
+        let weight = if misc & words::MARK_RATES != 0 { seconds / (RATE_SECONDS + seconds) } else { 1.0 };
+        let (bytes_rate, packets_rate) = words::floats(guard.get(words::RATES));
+        let follow = |rate: f32, count: u64| rate + weight * (count as f32 / seconds - rate);
+        guard.set(words::RATES, words::join_floats(follow(bytes_rate, bytes), follow(packets_rate, packets)));
+        drops_rate = follow(drops_rate, drops);
+        marks |= words::MARK_RATES;
+    }
+    guard.set(words::DROPS_JITTER, words::join_floats(drops_rate, jitter));
+    marks
+}
+
+/// Keeps the least offset of this group of heartbeats and of the one before it.
+#[inline]
+fn next_offset(guard: &mut Guard<'_, WORDS>, offset: i64, misc: u64) -> u64 {
+    let beats = misc >> 40 & 0xff;
+    let current = guard.get(words::OFFSET);
+    if beats >= OFFSET_GROUP {
+        guard.set(words::OFFSET_BEFORE, current);
+        guard.set(words::OFFSET, offset_word(offset));
+        return misc & !(0xff << 40) | 1 << 40;
+    }
+    let least = offset_of_word(current).map_or(offset, |current| current.min(offset));
+    guard.set(words::OFFSET, offset_word(least));
+    misc + (1 << 40)
+}
+
+#[inline]
+fn load_arrivals(guard: &Guard<'_, WORDS>, misc: u64) -> Arrivals {
+    let (duplicates, reordered) = words::halves(guard.get(words::DUPLICATES_REORDERED));
+    let (beyond, rollbacks) = words::halves(guard.get(words::BEYOND_ROLLBACKS));
+    Arrivals {
+        boot: guard.get(words::B_BOOT),
+        boot_before: guard.get(words::BOOT_BEFORE),
+        high: guard.get(words::HIGH),
+        window: guard.get(words::WINDOW),
+        expected: (misc >> 32) as u32 & 0xff,
+        received: guard.get(words::RECEIVED),
+        lost: guard.get(words::LOST),
+        duplicates,
+        reordered,
+        beyond,
+        rollbacks,
+        restored: misc & words::MARK_RESTORED != 0,
+    }
+}
+
+#[inline]
+fn store_arrivals(guard: &mut Guard<'_, WORDS>, arrivals: &Arrivals, misc: u64) -> u64 {
+    guard.set(words::BOOT_BEFORE, arrivals.boot_before);
+    guard.set(words::HIGH, arrivals.high);
+    guard.set(words::WINDOW, arrivals.window);
+    guard.set(words::RECEIVED, arrivals.received);
+    guard.set(words::LOST, arrivals.lost);
+    guard.set(words::DUPLICATES_REORDERED, words::join(arrivals.duplicates, arrivals.reordered));
+    guard.set(words::BEYOND_ROLLBACKS, words::join(arrivals.beyond, arrivals.rollbacks));
+    let marks = misc & !(0xff << 32) & !words::MARK_RESTORED;
+    let restored = if arrivals.restored { words::MARK_RESTORED } else { 0 };
+    marks | u64::from(arrivals.expected) << 32 | restored
+}

@@ -1,0 +1,359 @@
+//! [`LiveState`]: the slab, the directory and the gateways together.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use dashmap::DashMap;
+
+use super::gateways::Gateways;
+use super::slab::{Chunk, Columns, Slab, SlotFlags};
+use super::slot::{Guard, Refused};
+use super::types::*;
+use super::words::{self, WORDS};
+use crate::limits::PATIENT_TRIES;
+use crate::time::{MonoNanos, Now, UnixMillis};
+use crate::wire::id::{GatewayId, SensorId};
+
+/// Live state of all sensors. Shared by reference between the shards (writers), the sweep and everybody who
+/// reads.
+#[derive(Debug)]
+pub struct LiveState {
+    pub(super) slab: Slab,
+    directory: DashMap<SensorId, SlotHandle, ahash::RandomState>,
+    allocator: Mutex<Allocator>,
+    used: AtomicU32,
+    pub(super) gateways: Gateways,
+    /// Wall milliseconds minus engine milliseconds; `i64::MIN` = never told.
+    wall: AtomicI64,
+    snapshots_busy: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Allocator {
+    free: Vec<u32>,
+}
+
+impl LiveState {
+    /// Room for `slots_max` sensors. Memory is taken by chunks, as sensors are inserted.
+    pub fn with_capacity(slots_max: u32) -> LiveState {
+        LiveState {
+            slab: Slab::new(slots_max),
+            directory: DashMap::default(),
+            allocator: Mutex::default(),
+            used: AtomicU32::new(0),
+            gateways: Gateways::new(),
+            wall: AtomicI64::new(i64::MIN),
+            snapshots_busy: AtomicU64::new(0),
+        }
+    }
+
+    /// Tells how wall time stands to engine time, so that clock offsets of sensors can be given. The server
+    /// calls it with every sweep; a step of the server's own clock so corrects all offsets at once.
+    pub fn set_wall(&self, now: Now) {
+        self.wall.store(now.unix.0.saturating_sub(millis(now.mono)), Ordering::Relaxed);
+    }
+
+    pub(super) fn wall(&self) -> Option<i64> {
+        Some(self.wall.load(Ordering::Relaxed)).filter(|&wall| wall != i64::MIN)
+    }
+
+    // ------------------------------------------------------------ register
+
+    /// Gives a sensor a slot; one that has a slot keeps it and gets the new facts.
+    pub fn insert(&self, id: SensorId, facts: SlotFacts) -> Result<SlotHandle, SlabFull> {
+        let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = self.find(id)
+            && self.set_facts(handle, facts)
+        {
+            return Ok(handle);
+        }
+        let full = SlabFull { slots_max: self.slab.slots_max() };
+        let index = allocator.free.pop().unwrap_or_else(|| self.used.load(Ordering::Relaxed));
+        let (chunk, place) = self.slab.get_or_make(SlotIndex(index)).ok_or(full)?;
+        let handle = SlotHandle { index: SlotIndex(index), generation: chunk.slots[place].generation() };
+        let Ok(mut guard) = chunk.slots[place].write_patiently(handle.generation, PATIENT_TRIES) else {
+            return Err(full);
+        };
+        let (low, high) = id_words(id);
+        guard.set(words::ID, low);
+        guard.set(words::ID + 1, high);
+        guard.set(words::FACTS, facts.to_word());
+        chunk.change(place, |_| SlotFlags::OCCUPIED.with(SlotFlags::MUTED, facts.muted));
+        drop(guard);
+        self.used.fetch_max(index + 1, Ordering::Release);
+        self.directory.insert(id, handle);
+        Ok(handle)
+    }
+
+    /// Changes what the register declares. `false`: the sensor is gone.
+    pub fn set_facts(&self, handle: SlotHandle, facts: SlotFacts) -> bool {
+        self.patiently(handle, |chunk, place, guard| {
+            guard.set(words::FACTS, facts.to_word());
+            chunk.change(place, |flags| flags.with(SlotFlags::MUTED, facts.muted));
+        })
+        .is_ok()
+    }
+
+    /// Takes a sensor's slot away; gives its last handle and the connection to close.
+    pub fn remove(&self, id: SensorId) -> Option<(SlotHandle, Option<OwnerRef>)> {
+        let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, handle) = self.directory.remove(&id)?;
+        let (owner, gateway) = self
+            .patiently(handle, |chunk, place, guard| {
+                let owner = OwnerRef::from_word(guard.get(words::OWNER));
+                let gateway = gateway_of(guard.get(words::GATEWAY_CERT));
+                guard.retire();
+                chunk.last_heartbeat[place].store(0, Ordering::Relaxed);
+                chunk.change(place, |_| SlotFlags::default());
+                for column in [&chunk.active, &chunk.unknown, &chunk.journalled] {
+                    column[place].store(0, Ordering::Relaxed);
+                }
+                (owner, gateway)
+            })
+            .ok()?;
+        self.gateways.sensor_moved(gateway, None);
+        allocator.free.push(handle.index.0);
+        Some((handle, owner))
+    }
+
+    /// A sensor's slot.
+    pub fn find(&self, id: SensorId) -> Option<SlotHandle> {
+        self.directory.get(&id).map(|entry| *entry)
+    }
+
+    /// One more than the highest slot index ever used.
+    pub fn slots(&self) -> u32 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Sensors that have a slot.
+    pub fn sensors(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// What the register declares; `None` when the handle is stale.
+    pub fn facts(&self, handle: SlotHandle) -> Option<SlotFacts> {
+        let (chunk, place) = self.slab.get(handle.index)?;
+        SlotFacts::from_word(chunk.slots[place].peek(handle.generation, words::FACTS)?)
+    }
+
+    // ------------------------------------------------------------ connections
+
+    /// A connection takes the slot. The highest epoch owns it; whoever had it is given back, to be closed.
+    pub fn take(
+        &self,
+        handle: SlotHandle,
+        owner: OwnerRef,
+        cert_not_after: UnixMillis,
+        now: MonoNanos,
+    ) -> Result<Taken, Stale> {
+        let (taken, gateway) = self.patiently(handle, |chunk, place, guard| {
+            let epoch = guard.get(words::EPOCH) + 1;
+            let replaced = OwnerRef::from_word(guard.get(words::OWNER));
+            let gateway = gateway_of(guard.get(words::GATEWAY_CERT));
+            guard.set(words::EPOCH, epoch);
+            guard.set(words::OWNER, owner.to_word());
+            let not_after = u32::try_from(cert_not_after.0 / 1_000).unwrap_or(u32::MAX).max(1);
+            guard.set(words::GATEWAY_CERT, words::join(0, not_after));
+            guard.set(words::LAST_TRANSPORT, guard.get(words::LAST_TRANSPORT).max(now.0));
+            let (mut reconnects, mut replacements) = words::halves(guard.get(words::RECONNECTS_REPLACED));
+            if epoch > 1 {
+                ring_push::<RECENT_STARTS>(guard, words::RECONNECT_RING, reconnects, now);
+                reconnects = reconnects.saturating_add(1);
+            }
+            if replaced.is_some() {
+                ring_push::<RECENT_REPLACED>(guard, words::REPLACED_RING, replacements, now);
+                replacements = replacements.saturating_add(1);
+            }
+            guard.set(words::RECONNECTS_REPLACED, words::join(reconnects, replacements));
+            chunk.change(place, |flags| {
+                flags.with(SlotFlags::CONNECTED, true).with(SlotFlags::VIA_GATEWAY, false)
+            });
+            (Taken { epoch, replaced }, gateway)
+        })?;
+        self.gateways.sensor_moved(gateway, None);
+        Ok(taken)
+    }
+
+    /// The connection ended. `false`: it did not own the slot any more.
+    pub fn release(&self, handle: SlotHandle, epoch: u64, now: MonoNanos) -> bool {
+        self.patiently(handle, |chunk, place, guard| {
+            let owns = owns(guard, epoch);
+            if owns {
+                guard.set(words::OWNER, 0);
+                guard.set(words::LAST_TRANSPORT, guard.get(words::LAST_TRANSPORT).max(now.0));
+                chunk.change(place, |flags| flags.with(SlotFlags::CONNECTED, false));
+            }
+            owns
+        })
+        .unwrap_or(false)
+    }
+
+    /// Something came in on the connection (no heartbeat).
+    pub fn seen_transport(&self, handle: SlotHandle, epoch: u64, now: MonoNanos) -> bool {
+        let Some((chunk, place)) = self.slab.get(handle.index) else { return false };
+        let Ok(mut guard) = chunk.slots[place].write(handle.generation, crate::limits::WRITER_TRIES) else {
+            return false;
+        };
+        let owns = owns(&guard, epoch);
+        if owns {
+            guard.set(words::LAST_TRANSPORT, guard.get(words::LAST_TRANSPORT).max(now.0));
+        }
+        owns
+    }
+
+    // ------------------------------------------------------------ sweep
+
+    /// Columns for a scan, chunk by chunk.
+    pub fn columns(&self) -> impl Iterator<Item = Columns<'_>> {
+        self.slab.columns(self.slots())
+    }
+
+    /// Writes a verdict. Only the sweep does.
+    pub fn set_verdict(&self, index: SlotIndex, active: u64, unknown: u64) {
+        if let Some((chunk, place)) = self.slab.get(index) {
+            chunk.active[place].store(active, Ordering::Relaxed);
+            chunk.unknown[place].store(unknown, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes which messages the journal has. Only the sweep does.
+    pub fn set_journalled(&self, index: SlotIndex, bits: u64) {
+        if let Some((chunk, place)) = self.slab.get(index) {
+            chunk.journalled[place].store(bits, Ordering::Relaxed);
+        }
+    }
+
+    /// The verdict on a slot.
+    pub fn verdict(&self, index: SlotIndex) -> Verdict {
+        self.slab.get(index).map_or(Verdict::default(), |(chunk, place)| Verdict {
+            active: chunk.active[place].load(Ordering::Relaxed),
+            unknown: chunk.unknown[place].load(Ordering::Relaxed),
+            journalled: chunk.journalled[place].load(Ordering::Relaxed),
+        })
+    }
+
+    /// Everything about the sensor in a slot; `None` when there is none, or a writer kept getting between.
+    pub fn snapshot(&self, index: SlotIndex) -> Option<Snapshot> {
+        let (chunk, place) = self.slab.get(index)?;
+        let read = super::snapshot::read(chunk, place);
+        if read.is_none() {
+            self.snapshots_busy.fetch_add(1, Ordering::Relaxed);
+        }
+        let (generation, words, last_heartbeat, flags) = read?;
+        let handle = SlotHandle { index, generation };
+        super::snapshot::build(handle, &words, last_heartbeat, flags, self.wall())
+    }
+
+    /// Everything about a sensor.
+    pub fn snapshot_of(&self, id: SensorId) -> Option<Snapshot> {
+        self.snapshot(self.find(id)?.index).filter(|snapshot| snapshot.id == id)
+    }
+
+    /// Snapshots that gave up because a writer kept getting between.
+    pub fn snapshots_busy(&self) -> u64 {
+        self.snapshots_busy.load(Ordering::Relaxed)
+    }
+
+    // ------------------------------------------------------------ gateways
+
+    /// Registers a gateway with its sites, or gives a registered one other sites; `None` when there are
+    /// [`crate::limits::GATEWAYS_MAX`].
+    pub fn insert_gateway(&self, id: GatewayId, sites: &[SiteIndex]) -> Option<GatewayIndex> {
+        self.gateways.insert(id, sites)
+    }
+
+    /// Gives a gateway other sites, at once for its live connection.
+    pub fn set_gateway_sites(&self, index: GatewayIndex, sites: &[SiteIndex]) -> bool {
+        self.gateways.set_sites(index, sites)
+    }
+
+    /// Unregisters a gateway; gives the connection to close.
+    pub fn remove_gateway(&self, id: GatewayId) -> Option<(GatewayIndex, Option<OwnerRef>)> {
+        self.gateways.remove(id)
+    }
+
+    /// A registered gateway.
+    pub fn find_gateway(&self, id: GatewayId) -> Option<GatewayIndex> {
+        self.gateways.find(id)
+    }
+
+    /// May this gateway speak for sensors of this site? Lock-free; asked for every frame.
+    pub fn gateway_covers(&self, index: GatewayIndex, site: SiteIndex) -> bool {
+        self.gateways.covers(index, site)
+    }
+
+    /// Moves whenever a gateway's sites change, so that a session may remember answers.
+    pub fn gateway_version(&self, index: GatewayIndex) -> u64 {
+        self.gateways.version(index)
+    }
+
+    /// A gateway connected.
+    pub fn gateway_take(&self, index: GatewayIndex, owner: OwnerRef, now: MonoNanos) -> Result<Taken, Stale> {
+        self.gateways.take(index, owner, now).ok_or(Stale)
+    }
+
+    /// A gateway's connection ended. `false`: it was not the owner any more.
+    pub fn gateway_release(&self, index: GatewayIndex, epoch: u64, now: MonoNanos) -> bool {
+        self.gateways.release(index, epoch, now)
+    }
+
+    /// Something came in from a gateway.
+    pub fn gateway_seen(&self, index: GatewayIndex, epoch: u64, now: MonoNanos) -> bool {
+        self.gateways.seen(index, epoch, now)
+    }
+
+    /// Everything about a registered gateway.
+    pub fn gateway_snapshot(&self, index: GatewayIndex) -> Option<GatewaySnapshot> {
+        self.gateways.snapshot(index)
+    }
+
+    /// One more than the highest gateway index ever used.
+    pub fn gateways(&self) -> u32 {
+        self.gateways.len()
+    }
+
+    /// Runs `change` with the slot in hand, waiting for other writers if need be.
+    pub(super) fn patiently<R>(
+        &self,
+        handle: SlotHandle,
+        change: impl FnOnce(&Chunk, usize, &mut Guard<'_, WORDS>) -> R,
+    ) -> Result<R, Stale> {
+        let (chunk, place) = self.slab.get(handle.index).ok_or(Stale)?;
+        match chunk.slots[place].write_patiently(handle.generation, PATIENT_TRIES) {
+            Ok(mut guard) => Ok(change(chunk, place, &mut guard)),
+            Err(Refused::Stale | Refused::Busy) => Err(Stale),
+        }
+    }
+}
+
+pub(super) fn owns(guard: &Guard<'_, WORDS>, epoch: u64) -> bool {
+    guard.get(words::OWNER) != 0 && guard.get(words::EPOCH) == epoch
+}
+
+/// Puts an instant into a ring of `N` at the place of its running number.
+pub(super) fn ring_push<const N: usize>(
+    guard: &mut Guard<'_, WORDS>,
+    ring: usize,
+    number: u32,
+    at: MonoNanos,
+) {
+    let place = number as usize % N;
+    let word = ring + place / 2;
+    let (low, high) = words::halves(guard.get(word));
+    let at = quarters(at);
+    guard.set(word, if place.is_multiple_of(2) { words::join(at, high) } else { words::join(low, at) });
+}
+
+pub(super) fn gateway_of(word: u64) -> Option<GatewayIndex> {
+    (word as u32).checked_sub(1).map(GatewayIndex)
+}
+
+pub(super) fn id_words(id: SensorId) -> (u64, u64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = id.0;
+    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes([i, j, k, l, m, n, o, p]))
+}
+
+pub(super) fn millis(mono: MonoNanos) -> i64 {
+    (mono.0 / 1_000_000) as i64
+}
