@@ -1,0 +1,126 @@
+//! `fleetpulse serve`: the server, until it is told to stop.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Failure, logging};
+use crate::config::{self, Config};
+use crate::server::{Server, StartError};
+
+/// Flags of `serve`, and of every command that starts a server.
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// Check the configuration and exit: 0 when it is right, 78 with one line when it is not
+    #[arg(long)]
+    check_config: bool,
+    /// Print the configuration in use as TOML and exit
+    #[arg(long)]
+    print_config: bool,
+    /// Print every key with its meaning and default as TOML and exit
+    #[arg(long)]
+    list_config: bool,
+}
+
+/// Where settings come from.
+#[derive(Args)]
+pub struct Settings {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "FLEETPULSE_CONFIG_FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, stronger than file and environment; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Short for --set data_dir=DIR
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Short for --set ingest.listen=ADDR
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Short for --set http.listen=ADDR
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
+        .ok_or_else(|| "write it as KEY=VALUE, e.g. health.cadence=1s".to_owned())
+}
+
+impl Settings {
+    /// Default < file < environment < flags.
+    pub fn load(&self) -> Result<Config, Failure> {
+        let mut flags = self.set.clone();
+        for (key, value) in
+            [("data_dir", &self.data_dir), ("ingest.listen", &self.listen), ("http.listen", &self.http)]
+        {
+            flags.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+        }
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| name != "FLEETPULSE_CONFIG_FILE");
+        config::from_sources(self.config.as_deref(), environment, &flags).map_err(Failure::config)
+    }
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if self.list_config {
+            print!("{}", config::render(&Config::default()));
+            return Ok(());
+        }
+        let config = self.settings.load()?;
+        if self.print_config {
+            print!("{}", config::render(&config));
+            return Ok(());
+        }
+        if self.check_config {
+            return Ok(());
+        }
+        logging::start(&config.log);
+        let server = Server::start(config).map_err(start_failure)?;
+        tracing::info!(
+            ingest = %server.ingest_addr(),
+            enrol = %server.enrol_addr(),
+            http = %server.http_addr(),
+            "ready"
+        );
+        until_told_to_stop(&server)?;
+        server.drain();
+        server.stop();
+        Ok(())
+    }
+}
+
+/// A start that failed for a reason in the configuration exits as wrong configuration.
+pub(super) fn start_failure(error: StartError) -> Failure {
+    if error.is_configuration() { Failure::config(error) } else { Failure::failed(error) }
+}
+
+/// SIGTERM and SIGINT end the wait; SIGHUP reloads certificates and revocations.
+fn until_told_to_stop(server: &Server) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")))?;
+    runtime.block_on(async {
+        let listen = |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")));
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut hangup = listen(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hangup.recv() => match server.reload() {
+                    Ok(()) => tracing::info!("certificates and revocations reloaded"),
+                    Err(error) => tracing::error!(%error, "reload failed; the old ones stay in use"),
+                },
+            }
+        }
+    })
+}
