@@ -1,7 +1,2 @@
-//! Parses arguments, runs the subcommand, turns its error into an exit code.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    fleetpulse::cli::main()
-}
+//! x
+fn main() {}

@@ -1,6 +1,6 @@
 //! What can be asked of the register. One closed list; the next features append to it.
 
-use super::kind::{Lifecycle, SensorType};
+use crate::live::{Lifecycle, SensorType};
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
 /// One wish of an operator or of the server. Ids of new things are given, never made here.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::change::{Change, Edit};
-use super::kind::Lifecycle;
 use super::model::{Gateway, Sensor, Site, Subscription, Zone};
 use super::register::Register;
+use crate::live::Lifecycle;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
 /// Inside what a name is one of a kind.

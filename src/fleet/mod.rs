@@ -18,7 +18,6 @@
 mod change;
 mod command;
 mod draft;
-mod kind;
 mod model;
 mod name;
 mod plan;
@@ -29,7 +28,7 @@ mod tests;
 
 pub use change::{Actor, ActorKind, Batch, Change, Edit};
 pub use command::Command;
-pub use kind::{Lifecycle, SensorType};
+
 pub use model::{
     ENTERPRISE_SITE_NAME, ENTERPRISE_ZONE_NAME, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
     enterprise_site, enterprise_zone,

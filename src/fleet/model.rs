@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kind::{Lifecycle, SensorType};
+use crate::live::{Lifecycle, SensorType};
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
 /// Name of the built-in site of each subscription that holds its enterprise-IoT sensors.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::change::{Actor, Batch};
 use super::command::Command;
 use super::draft::{Draft, Scope};
-use super::kind::{Lifecycle, SensorType};
 use super::model::{
     ENTERPRISE_SITE_NAME, ENTERPRISE_ZONE_NAME, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
     enterprise_site, enterprise_zone,
@@ -15,6 +14,7 @@ use super::name::check_name;
 use super::refusal::{Refusal, RefusalCode, shown};
 use super::register::Register;
 use crate::limits::{COMMANDS_PER_BATCH_MAX, GATEWAY_SITES_MAX, GATEWAYS_MAX, SENSORS_MAX, SITES_MAX};
+use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ahash::AHashMap;
 
 use super::change::{Batch, Change, Edit};
-use super::kind::{Lifecycle, SensorType};
 use super::model::{Gateway, Sensor, Site, Subscription, Zone};
+use crate::live::{Lifecycle, SensorType};
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
 /// Everything declared about the fleet.

@@ -1,5 +1,6 @@
 //! Any sequence of commands keeps the register whole, and its batches lead to the same state.
 
+use crate::live::{Lifecycle, SensorType};
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -59,6 +59,12 @@ impl LiveState {
 
     // ------------------------------------------------------------ register
 
+    /// Says whether so many more sensors find a slot.
+    pub fn room_for(&self, more: usize) -> Result<(), SlabFull> {
+        let slots_max = self.slab.slots_max();
+        if self.sensors() + more <= slots_max as usize { Ok(()) } else { Err(SlabFull { slots_max }) }
+    }
+
     /// Gives a sensor a slot; one that has a slot keeps it and gets the new facts.
     pub fn insert(&self, id: SensorId, facts: SlotFacts) -> Result<SlotHandle, SlabFull> {
         let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);

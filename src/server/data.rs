@@ -68,7 +68,12 @@ impl DataDir {
     }
 
     /// Does all of these commands or none, durably. For use without a server.
-    pub fn apply(&mut self, commands: &[Command], actor: Actor, at: UnixMillis) -> Result<Batch, ChangeError> {
+    pub fn apply(
+        &mut self,
+        commands: &[Command],
+        actor: Actor,
+        at: UnixMillis,
+    ) -> Result<Batch, ChangeError> {
         let batch = self.register.apply(commands, actor, at)?;
         if !batch.is_empty() {
             self.position = self.store.register.append(self.position, &batch)?;

@@ -1,1 +1,4 @@
 //! Assembles threads, channels, journal, drain, reload.
+pub mod data;
+pub mod fleet;
+pub mod stop;

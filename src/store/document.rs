@@ -10,9 +10,9 @@ use minicbor::{Decode, Decoder, Encode};
 
 use super::error::StoreError;
 use crate::fleet::{
-    Actor, ActorKind, Batch, Change, Edit, Gateway, Lifecycle, Sensor, SensorType, Site, SiteKind,
-    Subscription, Zone,
+    Actor, ActorKind, Batch, Change, Edit, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
 };
+use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
