@@ -74,6 +74,49 @@ pub const SOCKET_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
 /// Commands waiting in one shard's inbox. Beyond it the sender is told, and tries again.
 pub const SHARD_INBOX: usize = 4_096;
 
+/// Largest UDP payload that is taken: an Ethernet frame's. Each receive buffer is 64 of it (GRO).
+pub const UDP_PAYLOAD_BYTES_MAX: u16 = 1_472;
+/// Time between two stateless resets of one shard: 5,000 a second tell a herd of 100,000 within one interval
+/// or two that a killed server lost their connections, for at most 3 % of a core.
+pub const RESET_EVERY: Duration = Duration::from_micros(200);
+/// Our stream data of one connection that is not acknowledged yet: a few control messages.
+pub const CONTROL_SEND_WINDOW_BYTES: u64 = 64 * 1_024;
+/// Datagrams of ours waiting in one connection. We send none today; must hold one.
+pub const DATAGRAM_SEND_BUFFER_BYTES: usize = 4 * 1_024;
+/// Handshake data of one connection that came out of order: a client's certificate chain.
+pub const HANDSHAKE_BUFFER_BYTES: usize = 16 * 1_024;
+/// Handshake steps (accepting, verifying) of one turn of a shard's loop: at 350 µs each, sensors that are
+/// connected wait at most 3 ms for a storm of those that want to be.
+pub const HANDSHAKE_STEPS_PER_TURN: usize = 8;
+/// Packets of unfinished handshakes that wait for their turn, in one shard.
+pub const HANDSHAKE_QUEUE: usize = 4 * HALF_OPEN_MAX;
+/// Receive batches (32 packets each) of one turn of a shard's loop.
+pub const BATCHES_PER_TURN: usize = 8;
+/// Commands taken from the inbox in one turn of a shard's loop.
+pub const COMMANDS_PER_TURN: usize = 256;
+/// Packets that one connection may send in one turn of a shard's loop.
+pub const SENDS_PER_TURN: usize = 16;
+/// Answers without a connection (Retry, reset, refusal) that wait while the socket's buffer is full.
+pub const ANSWERS_WAITING_MAX: usize = 256;
+/// Peers whose last log line is remembered, in one shard.
+pub const LOG_PEERS_MAX: usize = 4_096;
+/// Control messages of one connection that wait for their answer.
+pub const CONTROLS_PER_CONNECTION: usize = 8;
+/// How long a control message may wait for its answer.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A draining server gives a sensor this long to take the come-back hint.
+pub const COME_BACK_TIMEOUT: Duration = Duration::from_secs(1);
+/// A session that heard nothing for this long, and for three of its sensor's intervals, is dropped.
+pub const SESSION_SILENCE_MIN: Duration = Duration::from_secs(60);
+/// Time in which every session of a shard is looked at once: silence, expiry, stalled streams.
+pub const SESSION_ROUND: Duration = Duration::from_secs(4);
+/// Sensors that one gateway session remembers the slots of.
+pub const GATEWAY_SENSORS_MAX: usize = 65_536;
+/// Connections of the enrolment port.
+pub const ENROL_CONNECTIONS_MAX: usize = 1_024;
+/// Idle timeout of the enrolment port.
+pub const ENROL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
 // ---------------------------------------------------------------- budgets of one connection
 
 /// Frames a sensor may send at once, and how many come back each second.
@@ -91,36 +134,6 @@ pub const PARTIAL_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 pub const ACK_ELICIT_EVERY_PACKETS: u32 = 256;
 /// How long a sensor that lost its slot to another connection of the same identity waits.
 pub const REPLACED_BACK_OFF: Duration = Duration::from_secs(180);
-
-// ---------------------------------------------------------------- sensors
-
-/// A sensor gives a connection up after this much silence of the server, keep-alives included; so a dead
-/// server is noticed within a minute whatever the interval. A restarted one is noticed at once (reset).
-pub const SENSOR_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A sensor's own patience with a handshake: the server may have a herd to serve first.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// First and largest wait before connecting again; doubled from one to the other, and jittered whole.
-pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
-/// See [`BACK_OFF_FIRST`].
-pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-/// Wait after a refusal that only a person can lift (revoked, not in the register, not active).
-pub const REFUSED_BACK_OFF: Duration = Duration::from_secs(60);
-/// Longest "come back in" that a sensor obeys.
-pub const COME_BACK_MAX: Duration = Duration::from_secs(3_600);
-/// A connection that lasted this long was good: the next back-off starts from the first again.
-pub const CONNECTION_PROVEN: Duration = Duration::from_secs(10);
-/// Heartbeats that a sensor keeps while it has no connection: an hour at the production interval, 120 KB.
-pub const BACKLOG_FRAMES: usize = 360;
-/// Bytes of batches that a gateway keeps while it has no connection, or while the server is slow.
-pub const GATEWAY_BACKLOG_BYTES: usize = 4 * 1_024 * 1_024;
-/// Bytes that a sensor's connection buffers for sending, and for control messages coming in.
-pub const SENSOR_BUFFER_BYTES: u32 = 64 * 1_024;
-/// Control streams that a server may have open to one sensor at once.
-pub const CONTROL_STREAMS_MAX: u32 = 4;
-/// A control exchange that takes longer is given up.
-pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a planned goodbye may take to be acknowledged.
-pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
 // ---------------------------------------------------------------- certificates and tickets
 
@@ -195,11 +208,6 @@ const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);
 const _: () = assert!(SENSOR_FRAMES_PER_SECOND as u128 >= 50 * (1_000 / INTERVAL_MIN.as_millis()));
 const _: () = assert!(ACK_ELICIT_EVERY_PACKETS < 1_000);
-const _: () = assert!(SENSOR_IDLE_TIMEOUT.as_secs() >= 3 * KEEP_ALIVE.as_secs());
-const _: () = assert!(SENSOR_IDLE_TIMEOUT.as_secs() <= IDLE_TIMEOUT.as_secs());
-const _: () = assert!(CONNECT_TIMEOUT.as_secs() > HANDSHAKE_TIMEOUT.as_secs());
-const _: () = assert!(BACKLOG_FRAMES < SENSOR_FRAMES_BURST as usize);
-const _: () = assert!(SENSOR_BUFFER_BYTES as usize >= 2 * CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_CERTIFICATE_LIFE_MAX.as_secs() < INTERMEDIATE_LIFE.as_secs() / 4 * 2);
 const _: () = assert!(INTERMEDIATE_LIFE.as_secs() < ROOT_LIFE.as_secs());
 // A TLS ticket may not promise more than seven days.
@@ -207,6 +215,17 @@ const _: () = assert!(2 * TICKET_KEY_LIFE.as_secs() <= 7 * 86_400);
 const _: () = assert!(ARRIVAL_WINDOW == u64::BITS);
 const _: () = assert!(SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX <= u32::MAX as usize);
 const _: () = assert!(SHARDS_MAX < 256);
+// The owner of a slot names its connection in 32 bits: 20 for the place, 12 to tell its users apart.
+const _: () = assert!(CONNECTIONS_PER_SHARD_MAX < 1 << 20);
+// Everything that strangers can make one shard hold at most: 1,024 half-open handshakes with 16 KiB out of
+// order, as much again before they are accepted, and their queued packets: about 31 MiB.
+const _: () = assert!(
+    HALF_OPEN_MAX * HANDSHAKE_BUFFER_BYTES
+        + INCOMING_BUFFER_BYTES_TOTAL as usize
+        + HANDSHAKE_QUEUE * UDP_PAYLOAD_BYTES_MAX as usize
+        <= 32 * 1_024 * 1_024
+);
+const _: () = assert!(PARTIAL_FRAME_TIMEOUT.as_millis() >= SESSION_ROUND.as_millis());
 const _: () = assert!(INCOMING_BUFFER_BYTES_TOTAL / INCOMING_BUFFER_BYTES < HALF_OPEN_MAX as u64);
 
 // ---------------------------------------------------------------- register and store

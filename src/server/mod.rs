@@ -1,5 +1,4 @@
 //! Assembles threads, channels, journal, drain, reload.
 pub mod data;
-pub mod enlist;
 pub mod fleet;
 pub mod stop;

@@ -1,0 +1,192 @@
+//! What a shard does once in a while: deadlines of handshakes and answers, a look at every session, the
+//! steps of a drain, and the end.
+
+use std::time::Duration;
+
+use super::command::DrainPlan;
+use super::connection::{Conn, Phase, Said};
+use super::shard::{Draining, Shard, TICK, Work};
+use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND};
+use crate::time::{Clock, MonoNanos};
+use crate::wire::close::CloseCode;
+use crate::wire::control::{OperationRef, ToSensor};
+
+/// A hint that belongs to no recorded operation.
+const HINT: OperationRef = OperationRef { operation: 0, offset: 0 };
+
+impl Shard {
+    pub(super) fn tick(&mut self, now: MonoNanos) {
+        self.refresh_tls();
+        self.deadlines(now);
+        self.look(now);
+        self.drain_step(now);
+        let counters = &self.p.counters;
+        self.p.socket.count_drops(counters);
+        counters.connections.set(self.p.endpoint.open_connections() as u64);
+        counters.half_open.set((self.half_open + self.accepts_waiting) as u64);
+    }
+
+    fn deadlines(&mut self, now: MonoNanos) {
+        while let Some(&(at, key)) = self.handshakes_due.front()
+            && at <= now
+        {
+            self.handshakes_due.pop_front();
+            if let Some(place) = self.find(key)
+                && let Some(conn) = self.conns[place as usize].as_deref()
+                && conn.phase == Phase::HalfOpen
+            {
+                self.p.counters.handshakes_timed_out.add(1);
+                self.left.said.push((conn.quic.remote_address(), Said::HandshakeFailed("timed_out")));
+                self.drop_silently(place, now);
+            }
+        }
+        while let Some((_, key, number)) = self.next_answer_due(now) {
+            if let Some(place) = self.find(key) {
+                self.step(place, now, |conn, step| conn.control_due(number, step));
+            }
+        }
+    }
+
+    fn next_answer_due(&mut self, now: MonoNanos) -> Option<(MonoNanos, u32, u64)> {
+        let due = |front: &mut (MonoNanos, u32, u64)| front.0 <= now;
+        self.controls_due.pop_front_if(due).or_else(|| self.drains_due.pop_front_if(due))
+    }
+
+    /// Looks at a part of the sessions, so that all had their turn within [`SESSION_ROUND`].
+    fn look(&mut self, now: MonoNanos) {
+        let turns = (SESSION_ROUND.as_millis() / TICK.as_millis()).max(1) as usize;
+        let unix = self.p.clock.unix();
+        let wanted = self.p.interval_ms.load(std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..self.conns.len().div_ceil(turns) {
+            if self.look_cursor >= self.conns.len() {
+                self.look_cursor = 0;
+            }
+            let place = self.look_cursor as u32;
+            self.look_cursor += 1;
+            let Some(conn) = self.conns[place as usize].as_deref_mut() else { continue };
+            if conn.phase != Phase::Open {
+                continue;
+            }
+            match conn.session.look(now, unix) {
+                Ok(true) => {
+                    if conn.session.should_be_told(wanted) {
+                        let message = ToSensor::SetInterval { of: HINT, interval_ms: wanted };
+                        self.control(place, now, |conn, step| conn.control(&message, None, None, step));
+                    }
+                }
+                Ok(false) => {
+                    self.p.counters.lost.add(1);
+                    self.drop_silently(place, now);
+                }
+                Err(code) => {
+                    self.step(place, now, |conn, step| conn.close(code, step));
+                }
+            }
+        }
+    }
+
+    /// Tells the next ones to come back later. They are closed when they answered, or after a second.
+    fn drain_step(&mut self, now: MonoNanos) {
+        let Some(draining) = &mut self.draining else { return };
+        let Draining { plan, since, cursor, total } = draining;
+        let share = now.since(*since).as_secs_f64() / plan.over.as_secs_f64().max(0.001);
+        let until = ((*total as f64 * share) as usize).min(*total);
+        let (from, plan) = (*cursor, *plan);
+        *cursor = until;
+        for place in from..until {
+            let open = self.conns[place].as_deref().is_some_and(|conn| conn.phase == Phase::Open);
+            if !open {
+                continue;
+            }
+            let message = ToSensor::ComeBack { of: HINT, after_ms: come_back_ms(&plan, rand::random()) };
+            let told = self.step(place as u32, now, |conn, step| {
+                conn.control(&message, None, Some(CloseCode::Draining), step)
+            });
+            if let Some(number) = told.flatten() {
+                let due = now.plus(COME_BACK_TIMEOUT);
+                let key = self.key(place);
+                self.drains_due.push_back((due, key, number));
+            }
+        }
+    }
+
+    /// What connections left to do beyond themselves.
+    pub(super) fn tidy(&mut self, now: MonoNanos) {
+        while let Some(owner) = self.left.replaced.pop() {
+            let code = CloseCode::Replaced;
+            if owner.node != self.p.node {
+                continue;
+            }
+            if owner.shard == self.p.number {
+                self.close_owner(owner, code, now);
+            } else {
+                let command = super::ShardCommand::CloseConnection { owner, code };
+                // If it can't be told it finds out by itself: its next frame does not own the slot.
+                if self.p.peers.post(usize::from(owner.shard), command).is_err() {
+                    self.p.counters.inbox_full.add(1);
+                }
+            }
+        }
+        let shard = self.p.number;
+        while let Some((peer, said)) = self.left.said.pop() {
+            if !self.log.may_log(peer.ip(), now) {
+                self.p.counters.log_suppressed.add(1);
+                continue;
+            }
+            match said {
+                Said::Closed(code) => {
+                    tracing::warn!(shard, %peer, reason = code.label(), "connection closed: {}", code.text());
+                }
+                Said::HandshakeFailed(reason) => tracing::warn!(shard, %peer, reason, "handshake failed"),
+            }
+        }
+    }
+
+    /// Closes what is left and sends the goodbyes.
+    pub(super) fn finish(&mut self) {
+        let now = self.p.clock.mono();
+        for work in std::mem::take(&mut self.work) {
+            if let Work::Accept(incoming) = work {
+                self.p.endpoint.ignore(*incoming);
+            }
+        }
+        for place in 0..self.conns.len() {
+            match self.conns[place].as_deref().map(|conn| conn.phase) {
+                Some(Phase::Open) => {
+                    self.step(place as u32, now, |conn: &mut Conn, step| {
+                        conn.close(CloseCode::Draining, step)
+                    });
+                }
+                Some(Phase::HalfOpen) => self.drop_silently(place as u32, now),
+                _ => {}
+            }
+        }
+        self.settle(now);
+        self.tidy(now);
+        self.p.counters.connections.set(0);
+        self.p.counters.half_open.set(0);
+    }
+}
+
+fn come_back_ms(plan: &DrainPlan, random: u32) -> u32 {
+    let share = f64::from(random) / f64::from(u32::MAX);
+    let after: Duration = plan.come_back_after + plan.come_back_spread.mul_f64(share);
+    u32::try_from(after.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_comes_back_within_the_plan() {
+        let plan = DrainPlan {
+            over: Duration::from_secs(5),
+            come_back_after: Duration::from_secs(10),
+            come_back_spread: Duration::from_secs(30),
+        };
+        assert_eq!(come_back_ms(&plan, 0), 10_000);
+        assert_eq!(come_back_ms(&plan, u32::MAX), 40_000);
+        assert!((24_000..26_000).contains(&come_back_ms(&plan, u32::MAX / 2)));
+    }
+}

@@ -1,0 +1,378 @@
+//! What one connection may do and does, without any I/O: who it is, what happens to its frames, when it has
+//! to go. The loop hands in bytes and instants; the session answers with nothing or with the reason to
+//! close. So it is tested, fuzzed and simulated without a socket.
+//!
+//! This is the hot path's last step: a frame is checked in place, and `observe` writes it into the slot.
+//! No lock, queue, allocation or log line here. A gateway's table of slots is its own and grows on the
+//! first frame of each sensor.
+
+use std::collections::HashMap;
+
+use super::budget::Budget;
+use super::counters::ShardCounters;
+use crate::identity::{Leaf, PeerIdentity, Serial};
+use crate::limits::{
+    GATEWAY_FRAMES_PER_SECOND, GATEWAY_SENSORS_MAX, PARTIAL_FRAME_TIMEOUT, SENSOR_FRAMES_BURST,
+    SENSOR_FRAMES_PER_SECOND, SESSION_SILENCE_MIN,
+};
+use crate::live::{GatewayIndex, LiveState, Observed, OwnerRef, SlotHandle, Writer};
+use crate::time::{MonoNanos, UnixMillis};
+use crate::wire::close::CloseCode;
+use crate::wire::frame::{Frame, FrameError, StreamFrames, frames};
+use crate::wire::id::{GatewayId, SensorId};
+
+/// Judges a peer's certificate after every handshake, full or resumed, and again when asked to.
+pub trait LeafCheck: Send + Sync + 'static {
+    /// Who this is, or why it may not come in. Has to look at everything that can change after a ticket
+    /// was made: dates, revocation, the register. Called on a shard's thread: must not wait.
+    fn check(&self, leaf_der: &[u8], now: UnixMillis) -> Result<Leaf, CloseCode>;
+}
+
+/// What a session needs of its shard for one step.
+pub(super) struct Env<'a> {
+    pub live: &'a LiveState,
+    pub counters: &'a ShardCounters,
+    pub now: MonoNanos,
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub(super) enum Session {
+    /// Not through the handshake, or over.
+    None,
+    /// One sensor, speaking for itself.
+    Sensor(SensorSession),
+    /// A relay.
+    Gateway(Box<GatewaySession>),
+}
+
+#[derive(Debug)]
+pub(super) struct SensorSession {
+    id: SensorId,
+    slot: SlotHandle,
+    epoch: u64,
+    interval_ms: u32,
+    told_ms: u32,
+    budget: Budget,
+    common: Common,
+}
+
+#[derive(Debug)]
+pub(super) struct GatewaySession {
+    epoch: u64,
+    stream: StreamFrames,
+    partial_since: Option<MonoNanos>,
+    relay: Relay,
+    common: Common,
+}
+
+/// The part of a gateway's session that handles frames, apart from the stream they come from.
+#[derive(Debug)]
+struct Relay {
+    id: GatewayId,
+    index: GatewayIndex,
+    budget: Budget,
+    slots: HashMap<SensorId, SlotHandle, ahash::RandomState>,
+}
+
+#[derive(Debug)]
+struct Common {
+    serial: Serial,
+    not_after: UnixMillis,
+    heard: MonoNanos,
+}
+
+/// A session began; who had the place before has to go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Began {
+    pub replaced: Option<OwnerRef>,
+    pub gateway: bool,
+}
+
+impl Session {
+    /// After the handshake: the leaf was judged good; takes the slot.
+    pub(super) fn begin(leaf: &Leaf, owner: OwnerRef, env: &Env<'_>) -> Result<(Session, Began), CloseCode> {
+        let common = Common { serial: leaf.serial, not_after: leaf.not_after, heard: env.now };
+        match leaf.identity {
+            PeerIdentity::Sensor(id) => {
+                let slot = env.live.find(id).ok_or(CloseCode::UnknownIdentity)?;
+                let taken = env
+                    .live
+                    .take(slot, owner, leaf.not_after, env.now)
+                    .map_err(|_| CloseCode::UnknownIdentity)?;
+                let budget = Budget::new(SENSOR_FRAMES_PER_SECOND, SENSOR_FRAMES_BURST, env.now);
+                let session = SensorSession {
+                    id,
+                    slot,
+                    epoch: taken.epoch,
+                    interval_ms: 0,
+                    told_ms: 0,
+                    budget,
+                    common,
+                };
+                Ok((Session::Sensor(session), Began { replaced: taken.replaced, gateway: false }))
+            }
+            PeerIdentity::Gateway(id) => {
+                let index = env.live.find_gateway(id).ok_or(CloseCode::UnknownIdentity)?;
+                let taken =
+                    env.live.gateway_take(index, owner, env.now).map_err(|_| CloseCode::UnknownIdentity)?;
+                let budget = Budget::new(GATEWAY_FRAMES_PER_SECOND, GATEWAY_FRAMES_PER_SECOND, env.now);
+                let session = GatewaySession {
+                    epoch: taken.epoch,
+                    stream: StreamFrames::new(),
+                    partial_since: None,
+                    relay: Relay { id, index, budget, slots: HashMap::default() },
+                    common,
+                };
+                Ok((Session::Gateway(Box::new(session)), Began { replaced: taken.replaced, gateway: true }))
+            }
+        }
+    }
+
+    /// Who this is; `None` before the handshake and after the end.
+    pub(super) fn identity(&self) -> Option<PeerIdentity> {
+        match self {
+            Session::None => None,
+            Session::Sensor(sensor) => Some(PeerIdentity::Sensor(sensor.id)),
+            Session::Gateway(gateway) => Some(PeerIdentity::Gateway(gateway.relay.id)),
+        }
+    }
+
+    /// The certificate's serial.
+    pub(super) fn serial(&self) -> Option<&Serial> {
+        self.common().map(|common| &common.serial)
+    }
+
+    fn common(&self) -> Option<&Common> {
+        match self {
+            Session::None => None,
+            Session::Sensor(sensor) => Some(&sensor.common),
+            Session::Gateway(gateway) => Some(&gateway.common),
+        }
+    }
+
+    /// A packet of this connection came in, whatever is in it.
+    #[inline]
+    pub(super) fn packet(&mut self, env: &Env<'_>) -> Result<(), CloseCode> {
+        let (budget, common) = match self {
+            Session::None => return Ok(()),
+            Session::Sensor(sensor) => (&mut sensor.budget, &mut sensor.common),
+            Session::Gateway(gateway) => (&mut gateway.relay.budget, &mut gateway.common),
+        };
+        common.heard = env.now;
+        if budget.packet(env.now) { Ok(()) } else { Err(CloseCode::TooFast) }
+    }
+
+    /// Packets came in and brought no frame: the path works, the heartbeat's own clock does not move.
+    pub(super) fn transport_seen(&self, env: &Env<'_>) {
+        match self {
+            Session::None => {}
+            Session::Sensor(sensor) => {
+                env.live.seen_transport(sensor.slot, sensor.epoch, env.now);
+            }
+            Session::Gateway(gateway) => {
+                env.live.gateway_seen(gateway.relay.index, gateway.epoch, env.now);
+            }
+        }
+    }
+
+    /// A QUIC datagram.
+    #[inline]
+    pub(super) fn datagram(&mut self, bytes: &[u8], env: &Env<'_>) -> Result<(), CloseCode> {
+        for frame in frames(bytes) {
+            match self {
+                Session::None => return Ok(()),
+                Session::Sensor(sensor) => sensor.frame(frame, env)?,
+                Session::Gateway(gateway) => gateway.relay.frame(frame, env)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next bytes of a gateway's stream. Sensors have no stream.
+    pub(super) fn stream(&mut self, chunk: &[u8], env: &Env<'_>) -> Result<(), CloseCode> {
+        let Session::Gateway(gateway) = self else { return Err(CloseCode::Protocol) };
+        let GatewaySession { stream, partial_since, relay, .. } = &mut **gateway;
+        let mut verdict = Ok(());
+        let framing = stream.push(chunk, |frame| {
+            if verdict.is_ok() {
+                verdict = relay.frame(frame, env);
+            }
+        });
+        if let Err(error) = framing {
+            // Nobody knows where the next frame starts, so the stream is of no use any more.
+            env.counters.unreadable[error.index()].add(1);
+            return Err(CloseCode::Malformed);
+        }
+        // Each chunk that leaves a frame unfinished starts the clock anew only when it finished one before:
+        // a byte a second must not keep a stream alive.
+        if stream.unfinished() == 0 {
+            *partial_since = None;
+        } else if partial_since.is_none() || chunk.len() > stream.unfinished() {
+            *partial_since = Some(env.now);
+        }
+        verdict
+    }
+
+    /// The gateway's stream ended; another may follow.
+    pub(super) fn stream_ended(&mut self, env: &Env<'_>) -> Result<(), CloseCode> {
+        let Session::Gateway(gateway) = self else { return Ok(()) };
+        let unfinished = gateway.stream.unfinished() > 0;
+        gateway.stream = StreamFrames::new();
+        gateway.partial_since = None;
+        if unfinished {
+            env.counters.unreadable[FrameError::Truncated.index()].add(1);
+            gateway.relay.refuse(CloseCode::Malformed, env)?;
+        }
+        Ok(())
+    }
+
+    /// Looked at every few seconds: is this still to be kept? `Ok(false)`: it fell silent, drop it.
+    pub(super) fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<bool, CloseCode> {
+        let Some(common) = self.common() else { return Ok(true) };
+        if common.not_after < unix {
+            return Err(CloseCode::CertificateExpired);
+        }
+        let silence = now.0.saturating_sub(common.heard.0);
+        let mut allowed = SESSION_SILENCE_MIN.as_nanos() as u64;
+        match self {
+            Session::Sensor(sensor) => allowed = allowed.max(3 * 1_000_000 * u64::from(sensor.interval_ms)),
+            Session::Gateway(gateway) => {
+                let stalled = |since: MonoNanos| now.since(since) >= PARTIAL_FRAME_TIMEOUT;
+                if gateway.partial_since.is_some_and(stalled) {
+                    return Err(CloseCode::Stalled);
+                }
+            }
+            Session::None => {}
+        }
+        Ok(silence <= allowed)
+    }
+
+    /// True once when the sensor keeps another interval than the wanted one (zero: any is fine).
+    pub(super) fn should_be_told(&mut self, wanted_ms: u32) -> bool {
+        let Session::Sensor(sensor) = self else { return false };
+        let tell = wanted_ms != 0
+            && sensor.interval_ms != 0
+            && sensor.interval_ms != wanted_ms
+            && sensor.told_ms != wanted_ms;
+        if tell {
+            sensor.told_ms = wanted_ms;
+        }
+        tell
+    }
+
+    /// The connection is over: gives the slot back, unless somebody else has it by now.
+    pub(super) fn end(&mut self, env: &Env<'_>) {
+        match std::mem::replace(self, Session::None) {
+            Session::None => {}
+            Session::Sensor(sensor) => {
+                env.live.release(sensor.slot, sensor.epoch, env.now);
+            }
+            Session::Gateway(gateway) => {
+                env.live.gateway_release(gateway.relay.index, gateway.epoch, env.now);
+            }
+        }
+    }
+}
+
+fn count_read(frame: &Frame<'_>, counters: &ShardCounters) {
+    counters.frames.add(1);
+    if frame.appended {
+        counters.frames_appended.add(1);
+    }
+    if frame.unknown_values {
+        counters.frames_unknown_values.add(1);
+    }
+}
+
+impl SensorSession {
+    #[inline]
+    fn frame(&mut self, frame: Result<Frame<'_>, FrameError>, env: &Env<'_>) -> Result<(), CloseCode> {
+        if !self.budget.frame(env.now) {
+            return Err(CloseCode::TooFast);
+        }
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                env.counters.unreadable[error.index()].add(1);
+                return self.refuse(CloseCode::Malformed, env);
+            }
+        };
+        count_read(&frame, env.counters);
+        if frame.known.sensor_id != self.id.0 {
+            env.counters.not_covered.add(1);
+            return self.refuse(CloseCode::NotCovered, env);
+        }
+        self.interval_ms = frame.known.interval_ms.to_native();
+        let observed = env.live.observe(self.slot, Writer::Direct { epoch: self.epoch }, &frame, env.now);
+        env.counters.observed[observed.index()].add(1);
+        match observed {
+            Observed::NotOwner => Err(CloseCode::Replaced),
+            Observed::StaleSlot => Err(CloseCode::UnknownIdentity),
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, code: CloseCode, env: &Env<'_>) -> Result<(), CloseCode> {
+        if self.budget.refuse(env.now) { Ok(()) } else { Err(code) }
+    }
+}
+
+impl Relay {
+    #[inline]
+    fn frame(&mut self, frame: Result<Frame<'_>, FrameError>, env: &Env<'_>) -> Result<(), CloseCode> {
+        if !self.budget.frame(env.now) {
+            return Err(CloseCode::TooFast);
+        }
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                env.counters.unreadable[error.index()].add(1);
+                return self.refuse(CloseCode::Malformed, env);
+            }
+        };
+        count_read(&frame, env.counters);
+        let id = SensorId(frame.known.sensor_id);
+        // Twice at most: the second time when the remembered slot went to another sensor meanwhile.
+        for fresh in [false, true] {
+            let Some(slot) = self.slot(id, fresh, env.live) else {
+                env.counters.unknown_sensor.add(1);
+                return self.refuse(CloseCode::NotCovered, env);
+            };
+            let Some(facts) = env.live.facts(slot) else {
+                self.slots.remove(&id);
+                continue;
+            };
+            // Asked for each frame, so that a move in the register takes effect at once.
+            if !env.live.gateway_covers(self.index, facts.site) {
+                env.counters.not_covered.add(1);
+                return self.refuse(CloseCode::NotCovered, env);
+            }
+            let observed = env.live.observe(slot, Writer::Gateway(self.index), &frame, env.now);
+            if observed == Observed::StaleSlot && !fresh {
+                self.slots.remove(&id);
+                continue;
+            }
+            env.counters.observed[observed.index()].add(1);
+            return Ok(());
+        }
+        env.counters.unknown_sensor.add(1);
+        self.refuse(CloseCode::NotCovered, env)
+    }
+
+    fn slot(&mut self, id: SensorId, fresh: bool, live: &LiveState) -> Option<SlotHandle> {
+        if !fresh && let Some(slot) = self.slots.get(&id) {
+            return Some(*slot);
+        }
+        let slot = live.find(id)?;
+        if self.slots.len() >= GATEWAY_SENSORS_MAX {
+            self.slots.clear();
+        }
+        self.slots.insert(id, slot);
+        Some(slot)
+    }
+
+    fn refuse(&mut self, code: CloseCode, env: &Env<'_>) -> Result<(), CloseCode> {
+        if self.budget.refuse(env.now) { Ok(()) } else { Err(code) }
+    }
+}

@@ -1,0 +1,164 @@
+//! One UDP socket of one shard: batches in (recvmmsg, GRO), datagrams out, and what waits when the socket
+//! is full.
+//!
+//! A received message is handed on as one buffer of exactly its size, because QUIC keeps what comes out of
+//! order: a slice of a big shared buffer would pin all of it, and a hostile peer could make small pieces pin
+//! a hundred times their size. That is the one allocation per message on this side.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+
+use bytes::BytesMut;
+use quinn_proto::Transmit;
+use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
+
+use super::counters::ShardCounters;
+use super::sockopt;
+use crate::limits::{ANSWERS_WAITING_MAX, UDP_PAYLOAD_BYTES_MAX};
+
+/// Socket, receive buffers, and the datagrams that wait for room.
+pub(super) struct Socket {
+    socket: mio::net::UdpSocket,
+    state: UdpSocketState,
+    buffer: Vec<u8>,
+    stride: usize,
+    metas: [RecvMeta; BATCH_SIZE],
+    waiting: VecDeque<(Transmit, Vec<u8>)>,
+    blocked: bool,
+    drops_before: u32,
+}
+
+/// One UDP datagram.
+pub(super) struct Packet {
+    pub from: SocketAddr,
+    pub to: Option<std::net::IpAddr>,
+    pub ecn: Option<quinn_proto::EcnCodepoint>,
+    pub data: BytesMut,
+}
+
+impl Socket {
+    pub(super) fn new(socket: UdpSocket, counters: &ShardCounters) -> io::Result<Socket> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let granted = state.recv_buffer_size(UdpSockRef::from(&socket))?;
+        counters.receive_buffer_bytes.set(granted as u64);
+        let drops_before = sockopt::receive_drops(&socket).unwrap_or(0);
+        let stride = usize::from(UDP_PAYLOAD_BYTES_MAX) * state.gro_segments();
+        Ok(Socket {
+            socket: mio::net::UdpSocket::from_std(socket),
+            state,
+            // Zeroed pages cost nothing until a packet lands in them.
+            buffer: vec![0; stride * BATCH_SIZE],
+            stride,
+            metas: [RecvMeta::default(); BATCH_SIZE],
+            waiting: VecDeque::new(),
+            blocked: false,
+            drops_before,
+        })
+    }
+
+    /// For registering with the poll.
+    pub(super) fn source(&mut self) -> &mut mio::net::UdpSocket {
+        &mut self.socket
+    }
+
+    /// Receives one batch. `Ok(0)`: nothing there.
+    pub(super) fn receive(&mut self, counters: &ShardCounters) -> usize {
+        let mut chunks = self.buffer.chunks_mut(self.stride);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        loop {
+            match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.metas) {
+                Ok(messages) => {
+                    counters.batches.add(1);
+                    return messages;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    // A pending error of the socket (ICMP); it is cleared by being read.
+                    counters.receive_errors.add(1);
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// The datagrams of one message of the last batch.
+    pub(super) fn packets(&self, message: usize) -> impl Iterator<Item = Packet> + use<> {
+        let meta = self.metas[message];
+        let start = message * self.stride;
+        let mut data = BytesMut::from(&self.buffer[start..start + meta.len.min(self.stride)]);
+        let segment = meta.stride.max(1);
+        let ecn = meta.ecn.and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
+        std::iter::from_fn(move || {
+            let packet = match data.len() {
+                0 => return None,
+                length if length <= segment => std::mem::take(&mut data),
+                _ => data.split_to(segment),
+            };
+            Some(Packet { from: meta.addr, to: meta.dst_ip, ecn, data: packet })
+        })
+    }
+
+    /// True while sending makes no sense: connections keep what they have to say.
+    pub(super) fn blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Sends, or keeps for later. What a connection made must be kept: it is in its books as sent.
+    pub(super) fn send(&mut self, transmit: Transmit, bytes: &[u8], counters: &ShardCounters) {
+        let bytes = &bytes[..transmit.size.min(bytes.len())];
+        if self.blocked || !self.try_send(&transmit, bytes, counters) {
+            self.keep(transmit, bytes.to_vec(), counters);
+        }
+    }
+
+    fn keep(&mut self, transmit: Transmit, bytes: Vec<u8>, counters: &ShardCounters) {
+        if self.waiting.len() < ANSWERS_WAITING_MAX {
+            self.waiting.push_back((transmit, bytes));
+        } else {
+            counters.send_dropped.add(1);
+        }
+    }
+
+    /// `false`: the socket's buffer is full.
+    fn try_send(&mut self, transmit: &Transmit, bytes: &[u8], counters: &ShardCounters) -> bool {
+        let outgoing = quinn_udp::Transmit {
+            destination: transmit.destination,
+            ecn: transmit.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8)),
+            contents: bytes,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.src_ip,
+        };
+        match self.state.try_send(UdpSockRef::from(&self.socket), &outgoing) {
+            Ok(()) => counters.sent.add(1),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                counters.send_blocked.add(1);
+                self.blocked = true;
+                return false;
+            }
+            // No route, too big, forbidden by a firewall: to QUIC it is a lost packet.
+            Err(_) => counters.send_dropped.add(1),
+        }
+        true
+    }
+
+    /// The socket has room again: sends what waited.
+    pub(super) fn writable(&mut self, counters: &ShardCounters) {
+        self.blocked = false;
+        while let Some((transmit, bytes)) = self.waiting.pop_front() {
+            if !self.try_send(&transmit, &bytes, counters) {
+                self.waiting.push_front((transmit, bytes));
+                return;
+            }
+        }
+    }
+
+    /// Reads the kernel's count of packets dropped for want of room. What came before we listened is not counted.
+    pub(super) fn count_drops(&self, counters: &ShardCounters) {
+        if let Ok(drops) = sockopt::receive_drops(&self.socket) {
+            counters.kernel_drops.set(u64::from(drops.wrapping_sub(self.drops_before)));
+        }
+    }
+}
