@@ -6,6 +6,8 @@
 //! crash takes milliseconds whatever the size, where a full repair reads the whole file. Price: a second
 //! fsync a commit.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -28,7 +30,9 @@ impl HealingDatabase {
         let open = move |path: &Path| {
             let mut builder = Database::builder();
             builder.set_cache_size(cache);
-            builder.create(path).map_err(redb::Error::from)
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            Ok(builder.create_file(file)?)
         };
         HealingDatabase::open_with(path, what, Box::new(open))
     }

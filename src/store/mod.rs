@@ -20,6 +20,8 @@ mod journal;
 mod meta;
 mod position;
 mod register_log;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
