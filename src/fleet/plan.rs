@@ -251,7 +251,7 @@ fn add_sensor(
     }
     if !matches!(lifecycle, Lifecycle::PendingActivation | Lifecycle::Active) {
         let right = "pending-activation, or active";
-        return fault(RefusalCode::LifecycleStep, "lifecycle", lifecycle_str(lifecycle), right);
+        return fault(RefusalCode::LifecycleStep, "lifecycle", lifecycle.as_str(), right);
     }
     within(SENSORS_MAX, draft.sensors_count(), "sensors")?;
     let place = place_for(draft, zone, kind)?;
@@ -280,8 +280,9 @@ fn set_lifecycle(draft: &mut Draft<'_>, id: SensorId, to: Lifecycle) -> Result<(
         Lifecycle::Deleted => return fault(RefusalCode::UnknownSensor, "id", id, "a sensor"),
     };
     if !right.contains(&to) {
-        let right = format!("{} (deleting is a command of its own)", right.map(lifecycle_str).join(" or "));
-        return fault(RefusalCode::LifecycleStep, "lifecycle", lifecycle_str(to), right);
+        let right =
+            format!("{} (deleting is a command of its own)", right.map(Lifecycle::as_str).join(" or "));
+        return fault(RefusalCode::LifecycleStep, "lifecycle", to.as_str(), right);
     }
     draft.put_sensor(Some(before.clone()), Sensor { lifecycle: to, ..before });
     Ok(())
@@ -404,14 +405,5 @@ fn gateway(draft: &Draft<'_>, id: GatewayId) -> Result<Gateway, Fault> {
     match draft.gateway(id) {
         Some(found) => Ok(found.clone()),
         None => fault(RefusalCode::UnknownGateway, "id", id, "the id of a gateway"),
-    }
-}
-
-fn lifecycle_str(lifecycle: Lifecycle) -> &'static str {
-    match lifecycle {
-        Lifecycle::PendingActivation => "pending-activation",
-        Lifecycle::Active => "active",
-        Lifecycle::PendingReactivation => "pending-reactivation",
-        Lifecycle::Deleted => "deleted",
     }
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::error::StoreError;
@@ -32,7 +33,7 @@ impl HealingDatabase {
             builder.set_cache_size(cache);
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-            Ok(builder.create_file(file)?)
+            Ok(builder.create_with_backend(FileBackend::new(file)?)?)
         };
         HealingDatabase::open_with(path, what, Box::new(open))
     }
@@ -50,7 +51,8 @@ impl HealingDatabase {
     }
 
     /// Runs `body` in a transaction and makes it durable. Whatever fails, nothing of it is left, unless the
-    /// last sync itself failed: then all of it may be there, and a caller who tries again must notice.
+    /// last sync itself failed: then all of it may be there. The logs know where their acknowledged end is,
+    /// show nothing beyond it, and deal with such a leftover at the next write.
     pub(super) fn write<T>(
         &self,
         body: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,

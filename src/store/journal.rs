@@ -109,11 +109,19 @@ impl Journal {
                 ended: transaction.open_table(ENDED).map_err(error)?,
             };
             let mut last = writer.last()?;
+            // Written by a call that was told "no", because the last sync failed: they are there, and count
+            // as written now when they are offered again.
+            let mut untold = writer.after(self.last.load(Ordering::Acquire))?;
             let mut places = Vec::with_capacity(entries.len());
             for entry in entries {
-                let written = writer.append(last + 1, entry)?;
-                last += u64::from(written);
-                places.push(written.then_some(Position { log: self.log, sequence: last }));
+                let bytes = entry.encode();
+                let place = if writer.append(last + 1, entry, &bytes)? {
+                    last += 1;
+                    Some(last)
+                } else {
+                    untold.iter().position(|(_, there)| *there == bytes).map(|at| untold.swap_remove(at).0)
+                };
+                places.push(place.map(|sequence| Position { log: self.log, sequence }));
             }
             // Two out for one in, so that a journal that was too long shrinks, at a bounded price.
             writer.prune(last, self.entries_max, 2 * entries.len())?;
@@ -185,7 +193,11 @@ impl Journal {
                 return Err(StoreError::Conflict { expected: after, actual: self.position() });
             }
             let mut entries = Vec::new();
-            for item in table.range(after.sequence.saturating_add(1)..).map_err(error)?.take(most) {
+            let last = self.last.load(Ordering::Acquire);
+            if after.sequence >= last {
+                return Ok(entries);
+            }
+            for item in table.range(after.sequence + 1..=last).map_err(error)?.take(most) {
                 let (sequence, bytes) = item.map_err(error)?;
                 entries.push((after.at(sequence.value()), JournalEntry::decode(bytes.value())?));
             }
@@ -274,13 +286,20 @@ impl Writer<'_> {
         Ok(last.map_or(0, |(sequence, _)| sequence.value()))
     }
 
+    fn after(&self, sequence: u64) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let error = |cause: redb::StorageError| self.database.error(cause);
+        let range = self.entries.range(sequence.saturating_add(1)..).map_err(error)?;
+        range
+            .map(|item| item.map(|(at, bytes)| (at.value(), bytes.value().to_vec())).map_err(error))
+            .collect()
+    }
+
     /// Writes an entry under this number, unless the journal says so already.
-    fn append(&mut self, sequence: u64, entry: &JournalEntry) -> Result<bool, StoreError> {
+    fn append(&mut self, sequence: u64, entry: &JournalEntry, bytes: &[u8]) -> Result<bool, StoreError> {
         let database = self.database;
         let error = |cause: redb::StorageError| database.error(cause);
         let mut key = entry.subject.to_bytes().to_vec();
         key.extend_from_slice(cut(&entry.rule).as_bytes());
-        let bytes = entry.encode();
         match entry.kind {
             EntryKind::Raised => {
                 let ended = self.ended.get(key.as_slice()).map_err(error)?.map(|since| since.value());
@@ -288,7 +307,7 @@ impl Writer<'_> {
                 if is_active || ended.is_some_and(|since| since == entry.since.0) {
                     return Ok(false);
                 }
-                self.active.insert(key.as_slice(), (sequence, bytes.as_slice())).map_err(error)?;
+                self.active.insert(key.as_slice(), (sequence, bytes)).map_err(error)?;
             }
             EntryKind::Cleared => {
                 let Some(raised) = self.active.remove(key.as_slice()).map_err(error)? else {
@@ -299,7 +318,7 @@ impl Writer<'_> {
                 self.ended.insert(key.as_slice(), since.0).map_err(error)?;
             }
         }
-        self.entries.insert(sequence, bytes.as_slice()).map_err(error)?;
+        self.entries.insert(sequence, bytes).map_err(error)?;
         for key in index_keys(entry, sequence) {
             self.index.insert(key.as_slice(), ()).map_err(error)?;
         }

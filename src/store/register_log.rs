@@ -74,8 +74,8 @@ impl RegisterLog {
         Position { log: self.log, sequence: self.last.load(Ordering::Acquire) }
     }
 
-    /// Appends one batch after `expected`, durably. Fails without a trace, or not at all: should the very
-    /// last sync have failed, trying again with the same batch finds it there and succeeds.
+    /// Appends one batch after `expected`, durably. When it fails, nothing was appended, and the same or
+    /// another batch can be appended there later.
     pub fn append(&self, expected: Position, batch: &Batch) -> Result<Position, StoreError> {
         self.append_all(expected, std::slice::from_ref(batch))
     }
@@ -84,30 +84,25 @@ impl RegisterLog {
     pub fn append_all(&self, expected: Position, batches: &[Batch]) -> Result<Position, StoreError> {
         let encoded: Vec<Vec<u8>> = batches.iter().map(document::encode_batch).collect();
         let error = |cause: redb::StorageError| self.database.error(cause);
-        let last = self.database.write(|transaction| {
-            let mut table = transaction.open_table(BATCHES).map_err(|cause| self.database.error(cause))?;
-            let last = table.last().map_err(error)?.map_or(0, |(sequence, _)| sequence.value());
-            let after = expected.sequence.saturating_add(encoded.len() as u64);
-            if expected.log != self.log || last != expected.sequence {
-                let mut there = last == after && expected.log == self.log;
-                for (sequence, bytes) in (expected.sequence + 1..).zip(&encoded) {
-                    there = there && table.get(sequence).map_err(error)?.is_some_and(|b| b.value() == bytes);
-                }
-                if there && !encoded.is_empty() {
-                    return Ok(last);
-                }
-                let actual = Position { log: self.log, sequence: last };
+        let after = expected.sequence.saturating_add(encoded.len() as u64);
+        self.database.write(|transaction| {
+            // Only this function moves the end, and only one write runs at a time.
+            let actual = self.position();
+            if expected != actual {
                 return Err(StoreError::Conflict { expected, actual });
             }
+            let mut table = transaction.open_table(BATCHES).map_err(|cause| self.database.error(cause))?;
+            // Batches beyond the end that was told: their last sync failed, so their caller was told "no".
+            table.retain_in(after.saturating_add(1).., |_, _| false).map_err(error)?;
             for (sequence, bytes) in (expected.sequence + 1..).zip(&encoded) {
                 table.insert(sequence, bytes.as_slice()).map_err(error)?;
             }
-            Ok(after)
+            Ok(())
         })?;
-        self.last.store(last, Ordering::Release);
+        self.last.store(after, Ordering::Release);
         let changes: usize = batches.iter().map(|batch| batch.changes.len()).sum();
         self.changes_since_snapshot.fetch_add(changes as u64, Ordering::Relaxed);
-        Ok(Position { log: self.log, sequence: last })
+        Ok(Position { log: self.log, sequence: after })
     }
 
     /// The batches after `after`, oldest first, at most so many.
@@ -223,7 +218,11 @@ impl RegisterLog {
             let table = transaction.open_table(BATCHES).map_err(|cause| self.database.error(cause))?;
             let error = |cause: redb::StorageError| self.database.error(cause);
             let mut expected = after;
-            for item in table.range(after.saturating_add(1)..).map_err(error)? {
+            let last = self.last.load(Ordering::Acquire);
+            if after >= last {
+                return Ok(());
+            }
+            for item in table.range(after + 1..=last).map_err(error)? {
                 let (sequence, bytes) = item.map_err(error)?;
                 expected += 1;
                 if sequence.value() != expected {

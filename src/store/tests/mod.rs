@@ -6,7 +6,8 @@ mod journal;
 mod register;
 
 use super::{EntryEvidence, EntryKind, JournalEntry, Subject, Value};
-use crate::fleet::{Actor, ActorKind, Batch, Command, Lifecycle, Register, SensorType};
+use crate::fleet::{Actor, ActorKind, Batch, Command, Register};
+use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
