@@ -135,6 +135,36 @@ pub const ACK_ELICIT_EVERY_PACKETS: u32 = 256;
 /// How long a sensor that lost its slot to another connection of the same identity waits.
 pub const REPLACED_BACK_OFF: Duration = Duration::from_secs(180);
 
+// ---------------------------------------------------------------- sensors
+
+/// A sensor gives a connection up after this much silence of the server, keep-alives included; so a dead
+/// server is noticed within a minute whatever the interval. A restarted one is noticed at once (reset).
+pub const SENSOR_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A sensor's own patience with a handshake: the server may have a herd to serve first.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// First and largest wait before connecting again; doubled from one to the other, and jittered whole.
+pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
+/// See [`BACK_OFF_FIRST`].
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// Wait after a refusal that only a person can lift (revoked, not in the register, not active).
+pub const REFUSED_BACK_OFF: Duration = Duration::from_secs(60);
+/// Longest "come back in" that a sensor obeys.
+pub const COME_BACK_MAX: Duration = Duration::from_secs(3_600);
+/// A connection that lasted this long was good: the next back-off starts from the first again.
+pub const CONNECTION_PROVEN: Duration = Duration::from_secs(10);
+/// Heartbeats that a sensor keeps while it has no connection: an hour at the production interval, 120 KB.
+pub const BACKLOG_FRAMES: usize = 360;
+/// Bytes of batches that a gateway keeps while it has no connection, or while the server is slow.
+pub const GATEWAY_BACKLOG_BYTES: usize = 4 * 1_024 * 1_024;
+/// Bytes that a sensor's connection buffers for sending, and for control messages coming in.
+pub const SENSOR_BUFFER_BYTES: u32 = 64 * 1_024;
+/// Control streams that a server may have open to one sensor at once.
+pub const CONTROL_STREAMS_MAX: u32 = 4;
+/// A control exchange that takes longer is given up.
+pub const CONTROL_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a planned goodbye may take to be acknowledged.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
 // ---------------------------------------------------------------- certificates and tickets
 
 /// Life of the root: as long as a sensor may hang on a wall.
@@ -208,6 +238,11 @@ const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);
 const _: () = assert!(SENSOR_FRAMES_PER_SECOND as u128 >= 50 * (1_000 / INTERVAL_MIN.as_millis()));
 const _: () = assert!(ACK_ELICIT_EVERY_PACKETS < 1_000);
+const _: () = assert!(SENSOR_IDLE_TIMEOUT.as_secs() >= 3 * KEEP_ALIVE.as_secs());
+const _: () = assert!(SENSOR_IDLE_TIMEOUT.as_secs() <= IDLE_TIMEOUT.as_secs());
+const _: () = assert!(CONNECT_TIMEOUT.as_secs() > HANDSHAKE_TIMEOUT.as_secs());
+const _: () = assert!(BACKLOG_FRAMES < SENSOR_FRAMES_BURST as usize);
+const _: () = assert!(SENSOR_BUFFER_BYTES as usize >= 2 * CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_CERTIFICATE_LIFE_MAX.as_secs() < INTERMEDIATE_LIFE.as_secs() / 4 * 2);
 const _: () = assert!(INTERMEDIATE_LIFE.as_secs() < ROOT_LIFE.as_secs());
 // A TLS ticket may not promise more than seven days.

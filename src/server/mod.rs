@@ -1,4 +1,5 @@
 //! Assembles threads, channels, journal, drain, reload.
 pub mod data;
+pub mod enlist;
 pub mod fleet;
 pub mod stop;

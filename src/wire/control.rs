@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::limits::CONTROL_MESSAGE_BYTES_MAX;
 
 /// Which operation a message belongs to, and where in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct OperationRef {
     /// The operation; zero for hints that need no record.
     #[n(0)]
