@@ -290,3 +290,13 @@ pub const JOURNAL_CACHE_BYTES: usize = 64 * 1_024 * 1_024;
 /// Changes in the log beyond the last snapshot that make a new snapshot worth writing. Folding that many
 /// takes a tenth of a second at start.
 pub const SNAPSHOT_EVERY_CHANGES: u64 = 100_000;
+/// Five-minute history blocks kept: 24 hours, and the hour that is being folded into its hour block.
+pub const HISTORY_BLOCKS_MAX: usize = 24 * 12 + 12;
+/// Hour blocks of history kept: 30 days.
+pub const HISTORY_HOURS_MAX: usize = 30 * 24;
+/// Sensors of one chunk of a history block: what is read and checked to get at one sensor, about 25 KB.
+pub const HISTORY_CHUNK_SENSORS: usize = 1_024;
+/// Ids of history blocks kept in memory, in bytes; the ids of at least one block are.
+pub const HISTORY_IDS_CACHE_BYTES: usize = 32 * 1_024 * 1_024;
+/// Points of one series: five-minute points of a day and hour points of a month fit.
+pub const SERIES_POINTS_MAX: usize = 2_000;

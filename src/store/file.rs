@@ -60,6 +60,25 @@ pub(super) fn replace(
 
 /// Reads a file whole and checks it; `None` when there is none.
 pub(super) fn read(path: &Path, kind: FileKind) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some((mut file, header, _, length)) = open_header(path, kind)? else { return Ok(None) };
+    let checksum = u32::from_le_bytes([header[24], header[25], header[26], header[27]]);
+    let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.read_to_end(&mut body).map_err(|cause| StoreError::file("reading", path, cause))?;
+    if crc32fast::hash(&body) != checksum {
+        return Err(corrupt(path, kind, "its checksum does not match"));
+    }
+    Ok(Some(body))
+}
+
+/// Opens a file of which only parts are wanted, whose parts have checksums of their own: the file, where its
+/// body begins and how long it is. `None` when there is none.
+pub(super) fn open(path: &Path, kind: FileKind) -> Result<Option<(File, u64, u64)>, StoreError> {
+    Ok(open_header(path, kind)?.map(|(file, _, begin, length)| (file, begin, length)))
+}
+
+type Opened = (File, [u8; HEADER_BYTES], u64, u64);
+
+fn open_header(path: &Path, kind: FileKind) -> Result<Option<Opened>, StoreError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -67,21 +86,15 @@ pub(super) fn read(path: &Path, kind: FileKind) -> Result<Option<Vec<u8>>, Store
     };
     let io = |cause| StoreError::file("reading", path, cause);
     let length = file.metadata().map_err(io)?.len();
-    let mut header = [0; HEADER_BYTES];
-    if length < HEADER_BYTES as u64 {
+    let Some(body) = length.checked_sub(HEADER_BYTES as u64) else {
         return Err(corrupt(path, kind, "it is cut short"));
-    }
+    };
+    let mut header = [0; HEADER_BYTES];
     file.read_exact(&mut header).map_err(io)?;
-    let (body_length, checksum) = check_header(path, kind, &header)?;
-    if length - HEADER_BYTES as u64 != body_length {
+    if check_header(path, kind, &header)? != body {
         return Err(corrupt(path, kind, "its length is not what its header says"));
     }
-    let mut body = Vec::with_capacity(usize::try_from(body_length).unwrap_or(0));
-    file.read_to_end(&mut body).map_err(io)?;
-    if crc32fast::hash(&body) != checksum {
-        return Err(corrupt(path, kind, "its checksum does not match"));
-    }
-    Ok(Some(body))
+    Ok(Some((file, header, HEADER_BYTES as u64, body)))
 }
 
 /// The name of the file that was there before.
@@ -149,7 +162,7 @@ fn header(kind: FileKind, length: u64, checksum: u32) -> [u8; HEADER_BYTES] {
     header
 }
 
-fn check_header(path: &Path, kind: FileKind, header: &[u8; HEADER_BYTES]) -> Result<(u64, u32), StoreError> {
+fn check_header(path: &Path, kind: FileKind, header: &[u8; HEADER_BYTES]) -> Result<u64, StoreError> {
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     if header[..8] != MAGIC || header[8..12] != kind.magic {
         return Err(corrupt(path, kind, "it is another kind of file"));
@@ -161,7 +174,7 @@ fn check_header(path: &Path, kind: FileKind, header: &[u8; HEADER_BYTES]) -> Res
     if found > kind.version {
         return Err(StoreError::Newer { what: path.display().to_string(), found, known: kind.version });
     }
-    Ok((u64::from(word(16)) | u64::from(word(20)) << 32, word(24)))
+    Ok(u64::from(word(16)) | u64::from(word(20)) << 32)
 }
 
 #[cold]

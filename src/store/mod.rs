@@ -16,6 +16,7 @@ mod document;
 mod entry;
 mod error;
 mod file;
+mod history;
 mod journal;
 mod meta;
 mod position;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 pub use checkpoint::{CheckpointStore, LoadedCheckpoint};
 pub use entry::{EntryEvidence, EntryKind, JournalEntry, Subject, Value};
 pub use error::StoreError;
+pub use history::{History, HistoryAccumulator, HistoryBlock, Metric, Point, Resolution, Series};
 pub use journal::{Journal, JournalPage, JournalQuery, PageCursor};
 pub use position::{BadPosition, LogId, Position};
 pub use register_log::{LoadedRegister, RegisterLog};
@@ -53,6 +55,8 @@ pub struct Store {
     pub journal: Journal,
     /// Images of live state.
     pub checkpoint: CheckpointStore,
+    /// Blocks of history.
+    pub history: History,
 }
 
 impl Store {
@@ -73,6 +77,7 @@ impl Store {
             register: RegisterLog::open(register, dir.join("register.snapshot"))?,
             journal: Journal::open(journal, Journal::ENTRIES_MAX)?,
             checkpoint: CheckpointStore::new(dir.join("live.checkpoint")),
+            history: History::open(dir.join("history"))?,
             _lock: lock,
             dir,
         })
