@@ -15,5 +15,16 @@ pub use slab::{Columns, SlotFlags, SlotState};
 pub use state::LiveState;
 pub use types::*;
 
+/// What the slot is made of; loom's in its model.
+mod sync {
+    pub(super) use std::hint::spin_loop;
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(super) use std::thread::yield_now;
+}
+
+#[cfg(all(test, not(miri)))]
+mod loom_model;
+#[cfg(test)]
+mod slot_tests;
 #[cfg(test)]
 mod tests;

@@ -11,20 +11,10 @@
 //! A slot is recycled by raising the generation, so a writer with an old handle finds out in the very
 //! compare-and-swap that it needs anyway.
 //!
-//! Cost: one compare-and-swap and one store more than plain stores. Checked by a loom model (below) and Miri.
+//! Cost: one compare-and-swap and one store more than plain stores. Checked by a loom model, which compiles
+//! this very file a second time over loom's atomics (`live::loom_model`), and by Miri (`live::slot_tests`).
 
-#[cfg(fleetpulse_loom)]
-use loom::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU64, Ordering, fence},
-    thread::yield_now,
-};
-#[cfg(not(fleetpulse_loom))]
-use std::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU64, Ordering, fence},
-    thread::yield_now,
-};
+use super::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
 
 /// Why a writer did not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +50,12 @@ impl<const N: usize> Slot<N> {
     /// All words zero, generation 1.
     pub(super) fn new() -> Slot<N> {
         Slot { lock: AtomicU64::new(1 << 32), words: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+
+    /// Puts the lock word where a test wants it.
+    #[cfg(test)]
+    pub(super) fn set_lock(&self, lock: u64) {
+        self.lock.store(lock, Ordering::Relaxed);
     }
 
     /// The generation now.
