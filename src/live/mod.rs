@@ -28,3 +28,5 @@ mod loom_model;
 mod slot_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
