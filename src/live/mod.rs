@@ -22,6 +22,8 @@ mod sync {
     pub(super) use std::thread::yield_now;
 }
 
+#[cfg(test)]
+mod image_tests;
 #[cfg(all(test, not(miri)))]
 mod loom_model;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod models;
 #[path = "../slot.rs"]
+#[expect(clippy::duplicate_mod, reason = "that is the point: the same source over other atomics")]
 mod slot;
 
 mod sync {

@@ -66,7 +66,8 @@ fn a_version_one_body_is_never_longer_than_version_one() {
 
 #[test]
 fn impossible_values_are_refused_by_name() {
-    let cases: [(&str, fn(&mut Heartbeat)); 16] = [
+    type Damage = fn(&mut Heartbeat);
+    let cases: [(&str, Damage); 16] = [
         ("sensor_id", |h| h.sensor_id = [0; 16]),
         ("boot_id", |h| h.boot_id = 0),
         ("sequence", |h| h.sequence = 0),
