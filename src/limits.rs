@@ -203,8 +203,9 @@ pub const ARRIVAL_WINDOW: u32 = 64;
 pub const SNAPSHOT_TRIES: u32 = 64;
 /// Tries of a frame's writer against another writer of the same slot (a connection being replaced).
 pub const WRITER_TRIES: u32 = 256;
-/// Tries of the register or of a new connection, each giving the processor away.
-pub const PATIENT_TRIES: u32 = 1_000_000;
+/// Tries of the register or of a new connection: some 40 ms, so longer than a writer that was put to sleep
+/// in the middle of a slot stays away.
+pub const PATIENT_TRIES: u32 = 2_000_000;
 /// Longest forward jump of a sequence that is believed: a day at the shortest interval. More counts as this.
 pub const SEQUENCE_JUMP_MAX: u64 = (FRAME_AGE_MAX.as_millis() / INTERVAL_MIN.as_millis()) as u64;
 /// A sensor whose sequence went backwards is not believed for this long, or three intervals if longer.

@@ -19,7 +19,6 @@ pub use types::*;
 mod sync {
     pub(super) use std::hint::spin_loop;
     pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
-    pub(super) use std::thread::yield_now;
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! Cost: one compare-and-swap and one store more than plain stores. Checked by a loom model, which compiles
 //! this very file a second time over loom's atomics (`live::loom_model`), and by Miri (`live::slot_tests`).
 
-use super::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
+use super::sync::{AtomicU64, Ordering, fence, spin_loop};
 
 /// Why a writer did not get in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,16 +76,6 @@ impl<const N: usize> Slot<N> {
     /// Lets a writer in, or says why not. Never waits longer than `tries` short spins.
     #[inline]
     pub(super) fn write(&self, generation: u32, tries: u32) -> Result<Guard<'_, N>, Refused> {
-        self.write_with(generation, tries, spin_loop)
-    }
-
-    /// As [`Slot::write`] for those who are not in a hurry: gives the processor away between tries.
-    pub(super) fn write_patiently(&self, generation: u32, tries: u32) -> Result<Guard<'_, N>, Refused> {
-        self.write_with(generation, tries, yield_now)
-    }
-
-    #[inline]
-    fn write_with(&self, generation: u32, tries: u32, wait: fn()) -> Result<Guard<'_, N>, Refused> {
         for _ in 0..tries {
             let seen = self.lock.load(Ordering::Relaxed);
             if generation_of(seen) != generation {
@@ -99,7 +89,7 @@ impl<const N: usize> Slot<N> {
                 let next = (seen & !SEQUENCE) | (seen.wrapping_add(2) & SEQUENCE);
                 return Ok(Guard { slot: self, next });
             }
-            wait();
+            spin_loop();
         }
         Err(Refused::Busy)
     }

@@ -50,7 +50,7 @@ fn many_writers_take_turns() {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..ROUNDS {
-                    let mut guard = slot.write_patiently(1, u32::MAX).expect("same generation");
+                    let mut guard = slot.write(1, u32::MAX).expect("same generation");
                     guard.set(0, guard.get(0) + 1);
                 }
             });

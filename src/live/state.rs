@@ -77,7 +77,7 @@ impl LiveState {
         let index = allocator.free.pop().unwrap_or_else(|| self.used.load(Ordering::Relaxed));
         let (chunk, place) = self.slab.get_or_make(SlotIndex(index)).ok_or(full)?;
         let handle = SlotHandle { index: SlotIndex(index), generation: chunk.slots[place].generation() };
-        let Ok(mut guard) = chunk.slots[place].write_patiently(handle.generation, PATIENT_TRIES) else {
+        let Ok(mut guard) = chunk.slots[place].write(handle.generation, PATIENT_TRIES) else {
             return Err(full);
         };
         let (low, high) = id_words(id);
@@ -326,7 +326,7 @@ impl LiveState {
         change: impl FnOnce(&Chunk, usize, &mut Guard<'_, WORDS>) -> R,
     ) -> Result<R, Stale> {
         let (chunk, place) = self.slab.get(handle.index).ok_or(Stale)?;
-        match chunk.slots[place].write_patiently(handle.generation, PATIENT_TRIES) {
+        match chunk.slots[place].write(handle.generation, PATIENT_TRIES) {
             Ok(mut guard) => Ok(change(chunk, place, &mut guard)),
             Err(Refused::Stale | Refused::Busy) => Err(Stale),
         }

@@ -11,5 +11,4 @@ mod slot;
 mod sync {
     pub(super) use loom::hint::spin_loop;
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering, fence};
-    pub(super) use loom::thread::yield_now;
 }

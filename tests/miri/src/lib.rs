@@ -11,5 +11,4 @@ mod slot_tests;
 mod sync {
     pub(super) use std::hint::spin_loop;
     pub(super) use std::sync::atomic::{AtomicU64, Ordering, fence};
-    pub(super) use std::thread::yield_now;
 }
