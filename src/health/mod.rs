@@ -18,6 +18,7 @@ pub mod message;
 pub mod policy;
 pub mod rules;
 mod summary;
+pub mod sweep;
 mod texts;
 pub mod version;
 
@@ -27,4 +28,5 @@ pub use message::{ActiveMessage, ClearReason, Evidence, EvidenceValue, Subject, 
 pub use policy::{Layer, Policy, PolicyError, PolicyPatch, PolicyTable, Provenance, Setting, resolve};
 pub use rules::{Judgement, Outcome, profile_limits};
 pub use summary::{FleetCounts, OverallState, SweepSummary};
+pub use sweep::{Context, Engine, Lookup, NoLookup, Offer, RuleReport};
 pub use version::{Day, SupportState, Version, VersionTable};

@@ -1,0 +1,139 @@
+//! Gateways: their own silence, and what it means for the sensors behind them.
+
+use std::time::Duration;
+
+use super::{Engine, Pass, common};
+use crate::health::catalogue::RuleId;
+use crate::health::message::{ClearReason, Evidence, EvidenceValue, Subject};
+use crate::health::policy::Setting;
+use crate::health::rules::gateway_silent_from;
+use crate::health::summary::SweepSummary;
+use crate::live::{GatewayIndex, GatewaySnapshot};
+use crate::time::MonoNanos;
+use crate::wire::id::GatewayId;
+
+use super::ledger::Raise;
+
+const SILENT: RuleId = RuleId::GatewaySilent;
+
+/// One gateway, as remembered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gateway {
+    id: Option<GatewayId>,
+    active: bool,
+    heard_since: Option<MonoNanos>,
+    /// When it was last heard again after a silence: its sensors' silences count from here.
+    pub resumed: MonoNanos,
+}
+
+impl Gateway {
+    /// Its sensors can't be judged.
+    pub fn is_silent(&self) -> bool {
+        self.active
+    }
+}
+
+impl Engine {
+    pub(super) fn sweep_gateways(&mut self, pass: &Pass<'_>, summary: &mut SweepSummary) {
+        let count = pass.live.gateways();
+        self.gateways.resize(count as usize, Gateway::default());
+        for index in 0..count {
+            let before = self.gateways[index as usize];
+            let Some(gateway) = pass.live.gateway_snapshot(GatewayIndex(index)) else {
+                if let Some(id) = before.id {
+                    let key = (Subject::Gateway(id), SILENT);
+                    self.ledger.clear(key, None, ClearReason::SubjectGone, pass.now);
+                    self.gateways[index as usize] = Gateway { resumed: pass.now.mono, ..Gateway::default() };
+                    self.wake_sensors_of(index);
+                }
+                continue;
+            };
+            summary.gateways += 1;
+            let after = self.judge_gateway(pass, &gateway, before, summary);
+            self.gateways[index as usize] = after;
+            if after.active != before.active {
+                self.wake_sensors_of(index);
+            }
+        }
+    }
+
+    fn judge_gateway(
+        &mut self,
+        pass: &Pass<'_>,
+        gateway: &GatewaySnapshot,
+        mut memory: Gateway,
+        summary: &mut SweepSummary,
+    ) -> Gateway {
+        let now = pass.now.mono;
+        let policy = common(pass.policies);
+        let subject = Subject::Gateway(gateway.id);
+        if memory.id.is_none() {
+            memory.id = Some(gateway.id);
+            for message in self.restored.remove(&subject).into_iter().flatten() {
+                memory.active |= message.rule == SILENT;
+                self.ledger.restore(message);
+            }
+        }
+        // Never heard, and no sensor ever came by it: it waits for its first connection.
+        if gateway.last_seen.is_never() && gateway.sensors == 0 {
+            return memory;
+        }
+        if memory.active {
+            if gateway_silent_from(gateway.last_seen, policy) <= now {
+                memory.heard_since = None;
+                return memory;
+            }
+            let since = *memory.heard_since.get_or_insert(now);
+            let hold = Duration::from_nanos(policy.nanos(Setting::clear_after(SILENT)));
+            if since.plus(hold) <= now {
+                memory.active = false;
+                memory.heard_since = None;
+                memory.resumed = now;
+                self.ledger.clear((subject, SILENT), None, ClearReason::Recovered, pass.now);
+            }
+            return memory;
+        }
+        let from = gateway_silent_from(gateway.last_seen.max(pass.doubt_end), policy);
+        let deadline = from.plus(Duration::from_nanos(policy.nanos(Setting::raise_after(SILENT))));
+        if deadline <= now {
+            memory.active = true;
+            let delay = now.since(deadline);
+            summary.detection_delays.push((SILENT, delay));
+            let raise = Raise {
+                subject,
+                slot: None,
+                rule: SILENT,
+                since: from,
+                detection_delay: Some(delay),
+                folded_into: None,
+                muted: false,
+                evidence: evidence(pass, gateway, from),
+            };
+            self.ledger.raise(raise, pass.now);
+        }
+        memory
+    }
+
+    /// Its sensors are judged anew in this sweep.
+    fn wake_sensors_of(&mut self, gateway: u32) {
+        for (due, slot) in self.due.iter_mut().zip(&self.slots) {
+            if slot.gateway == gateway {
+                *due = 0;
+            }
+        }
+    }
+}
+
+fn evidence(pass: &Pass<'_>, gateway: &GatewaySnapshot, from: MonoNanos) -> Vec<Evidence> {
+    let silent = pass.now.mono.since(gateway.last_seen).as_secs_f64();
+    let window = from.since(gateway.last_seen.max(pass.doubt_end)).as_secs_f64();
+    let number = |value: f64| EvidenceValue::Number((value * 1_000.0).round() / 1_000.0);
+    let mut all = Vec::new();
+    if !gateway.last_seen.is_never() {
+        let (value, threshold) = (number(silent), Some(number(window)));
+        all.push(Evidence { name: "silent_for", value, threshold, unit: "s" });
+    }
+    let sensors = EvidenceValue::Integer(i64::from(gateway.sensors));
+    all.push(Evidence { name: "sensors_behind_it", value: sensors, threshold: None, unit: "" });
+    all
+}
