@@ -1,9 +1,8 @@
 //! `fleetpulse serve`: the server, until it is told to stop.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
+use super::settings::Settings;
 use super::{Failure, logging};
 use crate::config::{self, Config};
 use crate::server::{Server, StartError};
@@ -22,48 +21,6 @@ pub struct Serve {
     /// Print every key with its meaning and default as TOML and exit
     #[arg(long)]
     list_config: bool,
-}
-
-/// Where settings come from.
-#[derive(Args)]
-pub struct Settings {
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "FLEETPULSE_CONFIG_FILE")]
-    config: Option<PathBuf>,
-    /// Set one key, stronger than file and environment; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    set: Vec<(String, String)>,
-    /// Short for --set data_dir=DIR
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<String>,
-    /// Short for --set ingest.listen=ADDR
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Short for --set http.listen=ADDR
-    #[arg(long, value_name = "ADDR")]
-    http: Option<String>,
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .map(|(key, value)| (key.trim().to_owned(), value.to_owned()))
-        .ok_or_else(|| "write it as KEY=VALUE, e.g. health.cadence=1s".to_owned())
-}
-
-impl Settings {
-    /// Default < file < environment < flags.
-    pub fn load(&self) -> Result<Config, Failure> {
-        let mut flags = self.set.clone();
-        for (key, value) in
-            [("data_dir", &self.data_dir), ("ingest.listen", &self.listen), ("http.listen", &self.http)]
-        {
-            flags.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
-        }
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name != "FLEETPULSE_CONFIG_FILE");
-        config::from_sources(self.config.as_deref(), environment, &flags).map_err(Failure::config)
-    }
 }
 
 impl Serve {
@@ -85,7 +42,6 @@ impl Serve {
         tracing::info!(
             ingest = %server.ingest_addr(),
             enrol = %server.enrol_addr(),
-            http = %server.http_addr(),
             "ready"
         );
         until_told_to_stop(&server)?;
@@ -108,7 +64,8 @@ fn until_told_to_stop(server: &Server) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")))?;
     runtime.block_on(async {
-        let listen = |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")));
+        let listen =
+            |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")));
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hangup = listen(SignalKind::hangup())?;

@@ -41,25 +41,23 @@ impl Revocations {
         let folder = data.join(super::authority::FOLDER);
         files::make_folder(&folder)?;
         let path = folder.join("revoked.json");
-        let mut revoked = HashMap::new();
-        if let Some(text) = files::read(&path)? {
-            let document: Document =
-                serde_json::from_str(&text).map_err(|error| FileError::content(&path, error.to_string()))?;
-            if document.schema != SCHEMA {
-                return Err(FileError::content(
-                    &path,
-                    format!("it is of schema {}, this version reads {SCHEMA}", document.schema),
-                ));
-            }
-            for entry in document.revoked {
-                let serial = entry
-                    .serial
-                    .parse()
-                    .map_err(|error| FileError::content(&path, format!("{}: {error}", entry.serial)))?;
-                revoked.insert(serial, UnixMillis(entry.at));
+        let revoked = read(&path)?;
+        Ok(Revocations { path, writer: Mutex::new(()), revoked: RwLock::new(revoked) })
+    }
+
+    /// Reads the file again, after another program wrote it; returns the serials that are new. Nothing that
+    /// was revoked here is forgotten, and an unreadable file changes nothing.
+    pub fn reload(&self) -> Result<Vec<Serial>, FileError> {
+        let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = read(&self.path)?;
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        let mut new = Vec::new();
+        for (serial, at) in found {
+            if revoked.insert(serial, at).is_none() {
+                new.push(serial);
             }
         }
-        Ok(Revocations { path, writer: Mutex::new(()), revoked: RwLock::new(revoked) })
+        Ok(new)
     }
 
     /// True when a certificate with this serial must not be accepted.
@@ -105,4 +103,23 @@ impl Revocations {
         *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = next;
         Ok(new)
     }
+}
+
+fn read(path: &Path) -> Result<HashMap<Serial, UnixMillis>, FileError> {
+    let mut revoked = HashMap::new();
+    let Some(text) = files::read(path)? else { return Ok(revoked) };
+    let document: Document =
+        serde_json::from_str(&text).map_err(|error| FileError::content(path, error.to_string()))?;
+    if document.schema != SCHEMA {
+        let why = format!("it is of schema {}, this version reads {SCHEMA}", document.schema);
+        return Err(FileError::content(path, why));
+    }
+    for entry in document.revoked {
+        let serial = entry
+            .serial
+            .parse()
+            .map_err(|error| FileError::content(path, format!("{}: {error}", entry.serial)))?;
+        revoked.insert(serial, UnixMillis(entry.at));
+    }
+    Ok(revoked)
 }

@@ -18,7 +18,6 @@
 
 mod admission;
 mod budget;
-mod check;
 mod command;
 mod connection;
 mod counters;
@@ -44,7 +43,6 @@ use mio::{Poll, Waker};
 use quinn_proto::crypto::HandshakeTokenKey;
 use quinn_proto::{Endpoint, ServerConfig};
 
-pub use check::RegisterCheck;
 pub use command::{ControlFailure, ControlReply, DrainPlan, InboxError, ShardCommand};
 pub use counters::{
     Count, CountersSnapshot, HANDSHAKE_FAILURES, IngestCounters, Lag, LagSnapshot, ShardCounters,

@@ -17,7 +17,6 @@ mod dice;
 mod gateway;
 mod link;
 mod schedule;
-pub mod sim;
 mod socket;
 mod source;
 mod transport;

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register, Sensor};
+use crate::health::Lookup;
 use crate::identity::PeerIdentity;
 use crate::live::{Lifecycle, LiveState, PolicyIndex, SiteIndex, SlabFull, SlotFacts};
 use crate::store::{Position, Store, StoreError};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
-use crate::wire::id::SiteId;
+use crate::wire::id::{SensorId, SiteId};
 
 /// Why a command was not done. Nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,21 @@ pub struct FleetService {
     store: Arc<Store>,
     live: Arc<LiveState>,
     closer: OnceLock<Closer>,
+}
+
+impl Lookup for FleetService {
+    fn site(&self, site: SiteIndex) -> Option<SiteId> {
+        let numbers = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        numbers.ids().get(site.0 as usize).copied()
+    }
+
+    fn desired_settings(&self, _: SensorId) -> Option<u64> {
+        None
+    }
+
+    fn newest_threat_intel(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl FleetService {

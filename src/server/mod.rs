@@ -1,5 +1,429 @@
-//! Assembles threads, channels, journal, drain, reload.
+//! The server, assembled: data directory, live state, ingest, sweep, journal, checkpoint, HTTP.
+//!
+//! Threads, and what flows between them:
+//!
+//! ```text
+//! shards --atomics--> live state <--atomics-- sweep --bounded channel--> journal --> disk
+//!                          |                    ^---------- what is durable ----'
+//!                          `--> checkpoint --> disk
+//! ```
+//!
+//! A server is started and stopped only through [`Server`], by the command line and by tests alike.
+
+mod checkpoint;
 pub mod data;
+mod door;
 pub mod enlist;
 pub mod fleet;
+mod journal;
 pub mod stop;
+mod sweeper;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::bounded;
+
+pub use checkpoint::CheckpointStats;
+pub use journal::{JournalStats, subject_document, subject_of};
+pub use sweeper::{Board, Judge, Totals};
+
+use checkpoint::CheckpointThread;
+use data::{DataDir, DataError};
+use door::Door;
+use fleet::{CommandError, FleetService};
+use journal::JournalThread;
+use stop::StopSignal;
+use sweeper::SweepThread;
+
+use crate::config::Config;
+use crate::fleet::{Actor, Batch, Command};
+use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
+use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
+use crate::ingest::{DrainPlan, Ingest, IngestConfig, IngestError, IngestParts, ShardCommand};
+use crate::limits::TRANSITIONS_QUEUE;
+use crate::live::{LiveState, SlabFull, image};
+use crate::store::{EntryKind, Store, StoreError};
+use crate::time::{Clock, SystemClock};
+
+/// Why a server can't start or reload.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Keys or revocations.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// More sensors are registered than live state has room for.
+    #[error("{0}; raise `store.sensors_max`")]
+    Full(#[from] SlabFull),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] ServerTlsError),
+    /// The QUIC side.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The version table.
+    #[error("`health.versions_file` = `{path}`: {error}")]
+    Versions {
+        /// The path as given.
+        path: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// A thread can't be started.
+    #[error("a thread can't be started: {0}")]
+    Thread(std::io::Error),
+}
+
+impl StartError {
+    /// True when the configuration must be changed before another try can succeed.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, StartError::Full(_) | StartError::Versions { .. })
+            || matches!(self, StartError::Ingest(IngestError::Bind { .. } | IngestError::Range { .. }))
+    }
+}
+
+/// A running server. Dropping it stops it without sending anybody away in good order.
+pub struct Server {
+    config: Config,
+    clock: SystemClock,
+    authority: Authority,
+    keys: Arc<Keys>,
+    revocations: Arc<Revocations>,
+    store: Arc<Store>,
+    live: Arc<LiveState>,
+    fleet: Arc<FleetService>,
+    ingest: Arc<Ingest>,
+    judge: Arc<Judge>,
+    board: Arc<Board>,
+    journal_stats: Arc<JournalStats>,
+    checkpoint_stats: Arc<CheckpointStats>,
+    stop_sweep: StopSignal,
+    stop_rest: StopSignal,
+    sweep_thread: Mutex<Option<JoinHandle<()>>>,
+    other_threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Starts everything. When this returns, sensors can connect.
+    pub fn start(config: Config) -> Result<Server, StartError> {
+        let clock = SystemClock::start();
+        let shared_clock: Arc<dyn Clock> = Arc::new(clock);
+        let versions = versions(&config)?;
+        let DataDir { store, register, position, authority, keys, revocations, .. } =
+            DataDir::open(&config.data_dir, Arc::clone(&shared_clock))?;
+        let live = Arc::new(LiveState::with_capacity(config.store.sensors_max));
+        live.set_wall(clock.now());
+        let fleet = Arc::new(FleetService::new(register, position, Arc::clone(&store), Arc::clone(&live))?);
+        let engine = restore(Engine::new(config.health.cadence), &store, &live, &clock)?;
+        // The name was checked when the configuration was read.
+        let policy = Policy::named(&config.health.policy).unwrap_or_default();
+        let judge = Arc::new(Judge {
+            engine: Mutex::new(engine),
+            live: Arc::clone(&live),
+            policies: PolicyTable::new(policy),
+            versions,
+            fleet: Arc::clone(&fleet),
+        });
+
+        let tls =
+            ServerTls::build(&authority, &keys, &config.ingest.server_names, Arc::clone(&shared_clock))?;
+        let parts = IngestParts {
+            live: Arc::clone(&live),
+            tls,
+            keys: (&*keys).into(),
+            check: Arc::new(Door { fleet: Arc::clone(&fleet), revocations: Arc::clone(&revocations) }),
+            clock,
+            node: 0,
+        };
+        let ingest = Arc::new(Ingest::start(&ingest_config(&config), &parts)?);
+        judge.engine().note_start(clock.mono());
+        close_through(&fleet, &ingest);
+
+        let (transitions, taken) = bounded(TRANSITIONS_QUEUE);
+        let (durable, written) = bounded(TRANSITIONS_QUEUE);
+        let (stop_sweep, stop_rest) = (StopSignal::default(), StopSignal::default());
+        let board = Arc::new(Board::default());
+        let journal_stats = Arc::new(JournalStats::default());
+        let checkpoint_stats = Arc::new(CheckpointStats::default());
+        let sweep = SweepThread {
+            judge: Arc::clone(&judge),
+            board: Arc::clone(&board),
+            ingest: Arc::clone(&ingest),
+            transitions,
+            durable: written,
+            clock: Arc::clone(&shared_clock),
+            stop: stop_sweep.clone(),
+        };
+        let journal = JournalThread {
+            transitions: taken,
+            durable,
+            store: Arc::clone(&store),
+            fleet: Arc::clone(&fleet),
+            stats: Arc::clone(&journal_stats),
+            clock: Arc::clone(&shared_clock),
+            keep: config.store.journal_keep,
+            stop: stop_rest.clone(),
+        };
+        let checkpoint = CheckpointThread {
+            live: Arc::clone(&live),
+            judge: Arc::clone(&judge),
+            store: Arc::clone(&store),
+            fleet: Arc::clone(&fleet),
+            stats: Arc::clone(&checkpoint_stats),
+            clock: shared_clock,
+            every: config.store.checkpoint_every,
+            stop: stop_rest.clone(),
+        };
+        let sweep_thread = spawn("sweep", move || sweep.run())?;
+        let other_threads =
+            vec![spawn("journal", move || journal.run())?, spawn("checkpoint", move || checkpoint.run())?];
+        Ok(Server {
+            config,
+            clock,
+            authority,
+            keys,
+            revocations,
+            store,
+            live,
+            fleet,
+            ingest,
+            judge,
+            board,
+            journal_stats,
+            checkpoint_stats,
+            stop_sweep,
+            stop_rest,
+            sweep_thread: Mutex::new(Some(sweep_thread)),
+            other_threads: Mutex::new(other_threads),
+        })
+    }
+
+    /// Where sensors and gateways connect.
+    pub fn ingest_addr(&self) -> SocketAddr {
+        self.ingest.local_addr()
+    }
+
+    /// Where sensors will enrol.
+    pub fn enrol_addr(&self) -> SocketAddr {
+        self.ingest.enrol_addr()
+    }
+
+    /// The one clock of this server.
+    pub fn clock(&self) -> SystemClock {
+        self.clock
+    }
+
+    /// The register at work.
+    pub fn fleet(&self) -> &Arc<FleetService> {
+        &self.fleet
+    }
+
+    /// Signs certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Live state.
+    pub fn live(&self) -> &Arc<LiveState> {
+        &self.live
+    }
+
+    /// The engine with everything it judges by.
+    pub fn judge(&self) -> &Arc<Judge> {
+        &self.judge
+    }
+
+    /// What the sweep left for readers.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// The QUIC side.
+    pub fn ingest(&self) -> &Arc<Ingest> {
+        &self.ingest
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// What the journal tells of itself.
+    pub fn journal_stats(&self) -> &Arc<JournalStats> {
+        &self.journal_stats
+    }
+
+    /// What the checkpoint tells of itself.
+    pub fn checkpoint_stats(&self) -> &Arc<CheckpointStats> {
+        &self.checkpoint_stats
+    }
+
+    /// Does all of `commands` or none, durably.
+    pub fn apply(&self, commands: &[Command], actor: Actor) -> Result<Batch, CommandError> {
+        self.fleet.apply(commands, actor, self.clock.unix())
+    }
+
+    /// Reads certificates and revocations again: new handshakes use them, connections that came with a
+    /// revoked certificate are closed, the others stay.
+    pub fn reload(&self) -> Result<(), StartError> {
+        let revoked = self.revocations.reload()?;
+        self.keys.rotate_due()?;
+        let names = &self.config.ingest.server_names;
+        let tls = ServerTls::build(&self.authority, &self.keys, names, Arc::new(self.clock))?;
+        self.ingest.reload_tls(&tls)?;
+        if !revoked.is_empty()
+            && let Err(error) = self.ingest.revoke(revoked)
+        {
+            tracing::error!(%error, "connections with revoked certificates could not be closed at once");
+        }
+        Ok(())
+    }
+
+    /// Sends every sensor away, each told when to come back, and waits until they are gone (at most the
+    /// time that the sending takes and five seconds).
+    pub fn drain(&self) {
+        let spread = self.config.ingest.drain_spread;
+        let over = spread.min(Duration::from_secs(10)) / 4;
+        let plan = DrainPlan { over, come_back_after: Duration::from_secs(1), come_back_spread: spread };
+        if let Err(error) = self.ingest.drain(plan) {
+            tracing::warn!(%error, "not all sensors could be told when to come back");
+        }
+        let end = self.clock.mono().plus(over + Duration::from_secs(5));
+        while !self.ingest.drained() && self.clock.mono() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops everything: first what makes news, then what writes it down.
+    pub fn stop(&self) {
+        self.stop_sweep.stop();
+        let sweep = self.sweep_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        join(sweep);
+        self.ingest.stop();
+        self.stop_rest.stop();
+        let others = std::mem::take(&mut *self.other_threads.lock().unwrap_or_else(PoisonError::into_inner));
+        others.into_iter().map(Some).for_each(join);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread
+        && thread.join().is_err()
+    {
+        tracing::error!("a thread of the server had panicked");
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StartError::Thread)
+}
+
+fn ingest_config(config: &Config) -> IngestConfig {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    IngestConfig {
+        listen: config.ingest.listen,
+        enrol_listen: config.ingest.enrol_listen,
+        shards: if config.ingest.shards == 0 { cores } else { config.ingest.shards },
+        connections_per_shard: config.ingest.connections_per_shard,
+        receive_buffer_bytes: config.ingest.receive_buffer_bytes,
+        interval: Some(config.ingest.interval),
+    }
+}
+
+/// Deleted and changed peers lose their connection, wherever it is.
+fn close_through(fleet: &FleetService, ingest: &Arc<Ingest>) {
+    let ingest = Arc::downgrade(ingest);
+    fleet.close_through(Box::new(move |identity, code| {
+        let Some(ingest) = ingest.upgrade() else { return };
+        for shard in 0..ingest.shards() {
+            if let Err(error) = ingest.post(shard, ShardCommand::CloseIdentity { identity, code }) {
+                tracing::warn!(%error, %identity, "a connection could not be closed at once");
+            }
+        }
+    }));
+}
+
+/// What is known from before: live state and pending hysteresis from the checkpoint, active messages from
+/// the journal. A damaged checkpoint is said and left; a journal that can't be read stops the start.
+fn restore(
+    mut engine: Engine,
+    store: &Store,
+    live: &LiveState,
+    clock: &SystemClock,
+) -> Result<Engine, StartError> {
+    let loaded = store.checkpoint.load();
+    for error in loaded.errors {
+        tracing::warn!(%error, "a checkpoint was not used");
+    }
+    if let Some(bytes) = loaded.image {
+        let parts = checkpoint::split(&bytes);
+        let restored = parts
+            .map(|(pending, image)| (image::read(image, live, clock.now()), engine.restore_pending(pending)));
+        match restored {
+            Some((Ok(restored), Ok(()))) => {
+                tracing::info!(sensors = restored.sensors, away = ?restored.away, "live state restored");
+            }
+            other => tracing::warn!(?other, "the checkpoint was used only in part"),
+        }
+    }
+    let mut active = Vec::new();
+    for (_, entry) in store.journal.active()? {
+        debug_assert_eq!(entry.kind, EntryKind::Raised);
+        let Some(rule) = RuleId::from_code(&entry.rule) else {
+            tracing::warn!(rule = entry.rule, "an active message of a rule that this version does not know");
+            continue;
+        };
+        active.push(ActiveMessage {
+            subject: subject_of(entry.subject),
+            rule,
+            since: entry.since,
+            raised_at: entry.at,
+            evidence: journal::evidence_of(&entry),
+            durable: true,
+            unknown: false,
+            folded_into: entry.folded_into,
+            muted: entry.muted,
+        });
+    }
+    engine.restore(active);
+    Ok(engine)
+}
+
+/// The version table of the configuration, or the built-in one.
+fn versions(config: &Config) -> Result<VersionTable, StartError> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        release: Vec<Row>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Row {
+        version: String,
+        released: String,
+        supported_until: String,
+    }
+    let Some(path) = &config.health.versions_file else { return Ok(VersionTable::default()) };
+    let wrong = |error: String| StartError::Versions { path: path.display().to_string(), error };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let rows = file
+        .release
+        .iter()
+        .map(|row| (row.version.as_str(), row.released.as_str(), row.supported_until.as_str()));
+    VersionTable::from_rows(rows).map_err(|error| wrong(error.to_string()))
+}
