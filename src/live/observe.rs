@@ -203,7 +203,6 @@ fn next_offset(guard: &mut Guard<'_, WORDS>, offset: i64, misc: u64) -> u64 {
 #[inline]
 fn load_arrivals(guard: &Guard<'_, WORDS>, misc: u64) -> Arrivals {
     let (duplicates, reordered) = words::halves(guard.get(words::DUPLICATES_REORDERED));
-    let (beyond, rollbacks) = words::halves(guard.get(words::BEYOND_ROLLBACKS));
     Arrivals {
         boot: guard.get(words::B_BOOT),
         boot_before: guard.get(words::BOOT_BEFORE),
@@ -214,8 +213,9 @@ fn load_arrivals(guard: &Guard<'_, WORDS>, misc: u64) -> Arrivals {
         lost: guard.get(words::LOST),
         duplicates,
         reordered,
-        beyond,
-        rollbacks,
+        // Rare, and on a cold line of the slot: only what this frame adds.
+        beyond: 0,
+        rollbacks: 0,
         restored: misc & words::MARK_RESTORED != 0,
     }
 }
@@ -228,7 +228,12 @@ fn store_arrivals(guard: &mut Guard<'_, WORDS>, arrivals: &Arrivals, misc: u64) 
     guard.set(words::RECEIVED, arrivals.received);
     guard.set(words::LOST, arrivals.lost);
     guard.set(words::DUPLICATES_REORDERED, words::join(arrivals.duplicates, arrivals.reordered));
-    guard.set(words::BEYOND_ROLLBACKS, words::join(arrivals.beyond, arrivals.rollbacks));
+    if arrivals.beyond | arrivals.rollbacks != 0 {
+        let (beyond, rollbacks) = words::halves(guard.get(words::BEYOND_ROLLBACKS));
+        let more =
+            words::join(beyond.saturating_add(arrivals.beyond), rollbacks.saturating_add(arrivals.rollbacks));
+        guard.set(words::BEYOND_ROLLBACKS, more);
+    }
     let marks = misc & !(0xff << 32) & !words::MARK_RESTORED;
     let restored = if arrivals.restored { words::MARK_RESTORED } else { 0 };
     marks | u64::from(arrivals.expected) << 32 | restored
