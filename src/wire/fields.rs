@@ -269,8 +269,10 @@ mod tests {
     fn the_protocol_page_prints_the_table() {
         let page = include_str!("mod.rs");
         for field in &FIELDS {
-            let count = if field.count > 1 { format!("[{}]", field.count) } else { String::new() };
-            let element = format!("{}{count}", field.element.as_str());
+            let element = match field.count {
+                1 => field.element.as_str().to_owned(),
+                count => format!("`{}[{count}]`", field.element.as_str()),
+            };
             let row = format!(
                 "//! | {} | `{}` | {element} | {} | {} |",
                 field.offset, field.name, field.unit, field.meaning

@@ -25,14 +25,14 @@
 //!
 //! | offset | field | type | unit | meaning |
 //! |---|---|---|---|---|
-//! | 0 | `sensor_id` | bytes[16] |  | who reports: the 16 bytes of the UUID, not zero |
+//! | 0 | `sensor_id` | `bytes[16]` |  | who reports: the 16 bytes of the UUID, not zero |
 //! | 16 | `boot_id` | u64 |  | another value after each start, not zero |
 //! | 24 | `sequence` | u64 |  | 1 for the first heartbeat of a boot, then one more each |
 //! | 32 | `sensor_clock_unix_us` | i64 | us | wall clock of the sensor since 1970 UTC |
 //! | 40 | `uptime_ms` | u64 | ms | since the sensor's software started |
 //! | 48 | `interval_ms` | u32 | ms | heartbeat interval kept now, not zero |
 //! | 52 | `flags` | u32 |  | bit 0 local override, 1 goodbye, 2 goodbye to restart, 3 backups disabled |
-//! | 56 | `version` | text[32] |  | software version |
+//! | 56 | `version` | `text[32]` |  | software version |
 //! | 88 | `profile` | u8 |  | hardware: 1 C5600, 2 E1800, 3 E1000, 4 E500, 5 L500, 6 L100, 7 L60, 8 enterprise-iot |
 //! | 89 | `update_stage` | u8 |  | 0 idle, 1 sending, 2 send-failed, 3 ready, 4 installing, 5 succeeded, 6 rolled-back, 7 failed |
 //! | 90 | `update_percent` | u8 | % | progress of the stage, 0 to 100 |
@@ -41,12 +41,12 @@
 //! | 93 | `ntp_state` | u8 |  | 1 ok, 2 unreachable, 3 not-configured |
 //! | 94 | `directory_configured` | u8 |  | directory servers configured |
 //! | 95 | `directory_reachable` | u8 |  | directory servers that answered, at most those configured |
-//! | 96 | `endpoint_states` | u8[8] |  | each: 0 not-configured, 1 ok, 2 general, 3 dns, 4 tls, 5 proxy-auth, 6 proxy-needless |
+//! | 96 | `endpoint_states` | `u8[8]` |  | each: 0 not-configured, 1 ok, 2 general, 3 dns, 4 tls, 5 proxy-auth, 6 proxy-needless |
 //! | 104 | `update_error` | u16 |  | vendor's error number of the update, 0 none |
 //! | 106 | `interfaces_total` | u16 |  | monitored interfaces |
 //! | 108 | `interfaces_up` | u16 |  | of these, with link |
 //! | 110 | `interfaces_with_traffic` | u16 |  | of these, with traffic since the last heartbeat |
-//! | 112 | `update_target` | text[32] |  | version that the update leads to |
+//! | 112 | `update_target` | `text[32]` |  | version that the update leads to |
 //! | 144 | `rx_packets` | u64 |  | packets captured since boot |
 //! | 152 | `rx_bytes` | u64 | bytes | bytes captured since boot |
 //! | 160 | `rx_dropped` | u64 |  | packets that capture lost since boot |
@@ -54,12 +54,12 @@
 //! | 172 | `self_test_failed` | u32 |  | self-tests that failed, one bit each |
 //! | 176 | `self_test_age_s` | u32 | s | since the self-tests ran; all ones = never |
 //! | 180 | `backup_age_s` | u32 | s | since the last backup ended; all ones = never |
-//! | 184 | `ti_version` | text[16] |  | day the threat intelligence was built, 2026-11-24 |
+//! | 184 | `ti_version` | `text[16]` |  | day the threat intelligence was built, 2026-11-24 |
 //! | 200 | `devices` | u32 |  | devices monitored |
 //! | 204 | `alerts` | u32 |  | alerts open |
 //! | 208 | `cpu_permille` | u16 | 1/1000 | CPU use; all ones = not known |
 //! | 210 | `memory_permille` | u16 | 1/1000 | memory use; all ones = not known |
-//! | 212 | `disk_permille` | u16[4] | 1/1000 | fill of root, data, boot, log; all ones = none |
+//! | 212 | `disk_permille` | `u16[4]` | 1/1000 | fill of root, data, boot, log; all ones = none |
 //! | 220 | `temperature_decicelsius` | i16 | 0.1 C | CPU temperature; 0x8000 = no sensor |
 //! | 222 | `reserved` | u16 |  | zero |
 //! | 224 | `rtt_us` | u32 | us | round-trip time to the server; all ones = not known |
