@@ -20,10 +20,7 @@ impl Shard {
         self.deadlines(now);
         self.look(now);
         self.drain_step(now);
-        let counters = &self.p.counters;
-        self.p.socket.count_drops(counters);
-        counters.connections.set(self.p.endpoint.open_connections() as u64);
-        counters.half_open.set((self.half_open + self.accepts_waiting) as u64);
+        self.p.socket.count_drops(&self.p.counters);
     }
 
     fn deadlines(&mut self, now: MonoNanos) {

@@ -18,6 +18,7 @@
 
 mod admission;
 mod budget;
+mod check;
 mod command;
 mod connection;
 mod counters;
@@ -43,6 +44,7 @@ use mio::{Poll, Waker};
 use quinn_proto::crypto::HandshakeTokenKey;
 use quinn_proto::{Endpoint, ServerConfig};
 
+pub use check::RegisterCheck;
 pub use command::{ControlFailure, ControlReply, DrainPlan, InboxError, ShardCommand};
 pub use counters::{
     Count, CountersSnapshot, HANDSHAKE_FAILURES, IngestCounters, Lag, LagSnapshot, ShardCounters,

@@ -207,6 +207,8 @@ impl Shard {
         self.recheck(now);
         self.settle(now);
         self.tidy(now);
+        self.p.counters.connections.set(self.p.endpoint.open_connections() as u64);
+        self.p.counters.half_open.set((self.half_open + self.accepts_waiting) as u64);
         self.p.pulse.last_turn.store(now.0, Ordering::Relaxed);
     }
 

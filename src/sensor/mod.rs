@@ -17,6 +17,7 @@ mod dice;
 mod gateway;
 mod link;
 mod schedule;
+pub mod sim;
 mod socket;
 mod source;
 mod transport;

@@ -12,7 +12,6 @@
 
 mod checkpoint;
 pub mod data;
-mod door;
 pub mod enlist;
 pub mod fleet;
 mod journal;
@@ -32,7 +31,6 @@ pub use sweeper::{Board, Judge, Totals};
 
 use checkpoint::CheckpointThread;
 use data::{DataDir, DataError};
-use door::Door;
 use fleet::{CommandError, FleetService};
 use journal::JournalThread;
 use stop::StopSignal;
@@ -42,7 +40,7 @@ use crate::config::Config;
 use crate::fleet::{Actor, Batch, Command};
 use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
-use crate::ingest::{DrainPlan, Ingest, IngestConfig, IngestError, IngestParts, ShardCommand};
+use crate::ingest::{DrainPlan, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck, ShardCommand};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::{LiveState, SlabFull, image};
 use crate::store::{EntryKind, Store, StoreError};
@@ -139,7 +137,7 @@ impl Server {
             live: Arc::clone(&live),
             tls,
             keys: (&*keys).into(),
-            check: Arc::new(Door { fleet: Arc::clone(&fleet), revocations: Arc::clone(&revocations) }),
+            check: Arc::new(RegisterCheck::new(Arc::clone(&live), Arc::clone(&revocations))),
             clock,
             node: 0,
         };

@@ -1,1 +1,13 @@
-//! Tests of the ingest part over its real surface.
+//! The QUIC server against real clients (quinn), over loopback.
+
+#[path = "ingest/rig.rs"]
+mod rig;
+
+#[path = "ingest/bad_input.rs"]
+mod bad_input;
+#[path = "ingest/control.rs"]
+mod control;
+#[path = "ingest/identity.rs"]
+mod identity;
+#[path = "ingest/path.rs"]
+mod path;
