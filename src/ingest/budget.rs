@@ -1,4 +1,7 @@
 //! What one connection may cost: frames and packets by token bucket, refused frames by a small count.
+//!
+//! Bytes need no bucket of their own: a packet is at most an Ethernet frame, so packets bound them, and the
+//! windows bound what may wait.
 
 use crate::limits::REFUSED_FRAMES_MAX;
 use crate::time::MonoNanos;

@@ -37,6 +37,8 @@ pub(super) struct Conn {
     pub phase: Phase,
     /// Is in the list of those that have something to send.
     pub dirty: bool,
+    /// A packet came since the last [`Conn::drive`]; timers drive too.
+    heard: bool,
     /// Packets since the peer was last made to acknowledge.
     unelicited: u32,
     window: u32,
@@ -91,6 +93,7 @@ impl Conn {
             armed: Armed::default(),
             phase: Phase::HalfOpen,
             dirty: false,
+            heard: false,
             unelicited: 0,
             window: 0,
             controls: Vec::new(),
@@ -100,6 +103,7 @@ impl Conn {
     /// A packet of this connection was handed to QUIC.
     #[inline]
     pub(super) fn packet(&mut self, step: &mut Step<'_>) {
+        self.heard = true;
         // A peer that never acknowledges our acknowledgements makes QUIC keep a record of each.
         self.unelicited += 1;
         if self.unelicited >= ACK_ELICIT_EVERY_PACKETS && self.phase == Phase::Open {
@@ -112,7 +116,7 @@ impl Conn {
         }
     }
 
-    /// Takes everything that QUIC has for us. `true` when a frame came.
+    /// Takes everything that QUIC has for us.
     pub(super) fn drive(&mut self, step: &mut Step<'_>) {
         let frames_before = step.env.counters.frames.get();
         let mut datagrams = false;
@@ -135,7 +139,7 @@ impl Conn {
                 }
             }
         }
-        if step.env.counters.frames.get() == frames_before {
+        if std::mem::take(&mut self.heard) && step.env.counters.frames.get() == frames_before {
             self.session.transport_seen(&step.env);
         }
     }

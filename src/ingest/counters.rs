@@ -148,7 +148,6 @@ counters! {
     frames: counter, "Frames read.";
     frames_appended: counter, "Frames of a newer schema: the known part was read.";
     frames_unknown_values: counter, "Frames with an enum value that this version does not know; read as unknown.";
-    frames_over_datagram: counter, "Datagrams with more frames than are read; the rest was refused.";
     not_covered: counter, "Frames for sensors that the certificate does not cover.";
     unknown_sensor: counter, "Frames from a gateway for sensors that are not registered.";
     streams_refused: counter, "Streams that the protocol does not have; the connection was closed.";

@@ -6,10 +6,15 @@ use std::time::Duration;
 use super::command::DrainPlan;
 use super::connection::{Conn, Phase, Said};
 use super::shard::{Draining, Shard, TICK, Work};
-use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND};
+use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND, SESSION_SILENCE_MIN};
 use crate::time::{Clock, MonoNanos};
 use crate::wire::close::CloseCode;
 use crate::wire::control::{OperationRef, ToSensor};
+
+/// A pause of housekeeping after which the shard does not trust what it heard.
+const DEAF_AFTER: Duration = Duration::from_secs(2);
+/// How long the last goodbyes may wait for room in the socket's buffer.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A hint that belongs to no recorded operation.
 const HINT: OperationRef = OperationRef { operation: 0, offset: 0 };
@@ -17,6 +22,11 @@ const HINT: OperationRef = OperationRef { operation: 0, offset: 0 };
 impl Shard {
     pub(super) fn tick(&mut self, now: MonoNanos) {
         self.refresh_tls();
+        if now.since(self.last_tick) > DEAF_AFTER && !self.last_tick.is_never() {
+            // We were not listening (suspended, starved): who seems silent may wait in the kernel's buffer.
+            self.deaf_until = now.plus(SESSION_SILENCE_MIN);
+        }
+        self.last_tick = now;
         self.deadlines(now);
         self.look(now);
         self.drain_step(now);
@@ -64,20 +74,14 @@ impl Shard {
             if conn.phase != Phase::Open {
                 continue;
             }
-            match conn.session.look(now, unix) {
-                Ok(true) => {
-                    if conn.session.should_be_told(wanted) {
-                        let message = ToSensor::SetInterval { of: HINT, interval_ms: wanted };
-                        self.control(place, now, |conn, step| conn.control(&message, None, None, step));
-                    }
-                }
-                Ok(false) => {
-                    self.p.counters.lost.add(1);
-                    self.drop_silently(place, now);
-                }
-                Err(code) => {
-                    self.step(place, now, |conn, step| conn.close(code, step));
-                }
+            if let Err(code) = conn.session.look(now, unix) {
+                self.step(place, now, |conn, step| conn.close(code, step));
+            } else if now >= self.deaf_until && conn.session.fell_silent(now) {
+                self.p.counters.lost.add(1);
+                self.drop_silently(place, now);
+            } else if conn.session.should_be_told(wanted) {
+                let message = ToSensor::SetInterval { of: HINT, interval_ms: wanted };
+                self.control(place, now, |conn, step| conn.control(&message, None, None, step));
             }
         }
     }
@@ -159,6 +163,14 @@ impl Shard {
             }
         }
         self.settle(now);
+        let until = now.plus(FAREWELL);
+        while !self.dirty.is_empty() && self.p.clock.mono() < until {
+            if self.p.socket.blocked() {
+                std::thread::sleep(Duration::from_millis(1));
+                self.p.socket.writable(&self.p.counters);
+            }
+            self.settle(now);
+        }
         self.tidy(now);
         self.p.counters.connections.set(0);
         self.p.counters.half_open.set(0);

@@ -7,6 +7,7 @@
 //! first frame of each sensor.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::budget::Budget;
 use super::counters::ShardCounters;
@@ -71,6 +72,8 @@ pub(super) struct GatewaySession {
 struct Relay {
     id: GatewayId,
     index: GatewayIndex,
+    /// Longest interval among the sensors it speaks for.
+    interval_ms: u32,
     budget: Budget,
     slots: HashMap<SensorId, SlotHandle, ahash::RandomState>,
 }
@@ -121,7 +124,7 @@ impl Session {
                     epoch: taken.epoch,
                     stream: StreamFrames::new(),
                     partial_since: None,
-                    relay: Relay { id, index, budget, slots: HashMap::default() },
+                    relay: Relay { id, index, interval_ms: 0, budget, slots: HashMap::default() },
                     common,
                 };
                 Ok((Session::Gateway(Box::new(session)), Began { replaced: taken.replaced, gateway: true }))
@@ -227,25 +230,29 @@ impl Session {
         Ok(())
     }
 
-    /// Looked at every few seconds: is this still to be kept? `Ok(false)`: it fell silent, drop it.
-    pub(super) fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<bool, CloseCode> {
-        let Some(common) = self.common() else { return Ok(true) };
-        if common.not_after < unix {
+    /// Looked at every few seconds: does it have to go, because of its certificate or its stream?
+    pub(super) fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<(), CloseCode> {
+        if self.common().is_some_and(|common| common.not_after < unix) {
             return Err(CloseCode::CertificateExpired);
         }
-        let silence = now.0.saturating_sub(common.heard.0);
-        let mut allowed = SESSION_SILENCE_MIN.as_nanos() as u64;
+        let stalled = |since: MonoNanos| now.since(since) >= PARTIAL_FRAME_TIMEOUT;
         match self {
-            Session::Sensor(sensor) => allowed = allowed.max(3 * 1_000_000 * u64::from(sensor.interval_ms)),
-            Session::Gateway(gateway) => {
-                let stalled = |since: MonoNanos| now.since(since) >= PARTIAL_FRAME_TIMEOUT;
-                if gateway.partial_since.is_some_and(stalled) {
-                    return Err(CloseCode::Stalled);
-                }
+            Session::Gateway(gateway) if gateway.partial_since.is_some_and(stalled) => {
+                Err(CloseCode::Stalled)
             }
-            Session::None => {}
+            _ => Ok(()),
         }
-        Ok(silence <= allowed)
+    }
+
+    /// Nothing came for longer than three of its intervals: its connection is as good as gone.
+    pub(super) fn fell_silent(&self, now: MonoNanos) -> bool {
+        let (common, interval_ms) = match self {
+            Session::None => return false,
+            Session::Sensor(sensor) => (&sensor.common, sensor.interval_ms),
+            Session::Gateway(gateway) => (&gateway.common, gateway.relay.interval_ms),
+        };
+        let allowed = SESSION_SILENCE_MIN.max(Duration::from_millis(3 * u64::from(interval_ms)));
+        now.since(common.heard) > allowed
     }
 
     /// True once when the sensor keeps another interval than the wanted one (zero: any is fine).
@@ -354,6 +361,7 @@ impl Relay {
                 continue;
             }
             env.counters.observed[observed.index()].add(1);
+            self.interval_ms = self.interval_ms.max(frame.known.interval_ms.to_native());
             return Ok(());
         }
         env.counters.unknown_sensor.add(1);
@@ -376,3 +384,6 @@ impl Relay {
         if self.budget.refuse(env.now) { Ok(()) } else { Err(code) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,8 @@ pub(super) struct Shard {
     pub(super) recheck_cursor: Option<usize>,
     pub(super) readable: bool,
     pub(super) next_tick: MonoNanos,
+    pub(super) last_tick: MonoNanos,
+    pub(super) deaf_until: MonoNanos,
     pub(super) stop: bool,
 }
 
@@ -143,6 +145,8 @@ impl Shard {
             recheck_cursor: None,
             readable: true,
             next_tick: MonoNanos::NEVER,
+            last_tick: MonoNanos::NEVER,
+            deaf_until: MonoNanos::NEVER,
             stop: false,
             p: parts,
         }
