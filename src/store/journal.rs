@@ -78,13 +78,15 @@ pub struct JournalPage {
 
 impl Journal {
     pub(super) fn open(database: HealingDatabase, entries_max: u64) -> Result<Journal, StoreError> {
-        let log = log_id(&database)?;
-        let error = |cause: redb::TableError| database.error(cause);
-        let last = database.write(|transaction| {
-            transaction.open_table(INDEX).map_err(error)?;
-            transaction.open_table(ACTIVE).map_err(error)?;
-            transaction.open_table(ENDED).map_err(error)?;
-            let entries = transaction.open_table(ENTRIES).map_err(error)?;
+        let log = log_id(&database, |transaction| {
+            transaction.open_table(ENTRIES)?;
+            transaction.open_table(INDEX)?;
+            transaction.open_table(ACTIVE)?;
+            transaction.open_table(ENDED)?;
+            Ok(())
+        })?;
+        let last = database.read(|transaction| {
+            let entries = transaction.open_table(ENTRIES).map_err(|cause| database.error(cause))?;
             let last = entries.last().map_err(|cause| database.error(cause))?;
             Ok(last.map_or(0, |(sequence, _)| sequence.value()))
         })?;

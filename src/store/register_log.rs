@@ -52,7 +52,7 @@ pub struct LoadedRegister {
 
 impl RegisterLog {
     pub(super) fn open(database: HealingDatabase, snapshot: PathBuf) -> Result<RegisterLog, StoreError> {
-        let log = log_id(&database)?;
+        let log = log_id(&database, |transaction| transaction.open_table(BATCHES).map(drop))?;
         let log = RegisterLog {
             database,
             log,
@@ -60,7 +60,7 @@ impl RegisterLog {
             changes_since_snapshot: AtomicU64::new(0),
             snapshot,
         };
-        let last = log.database.write(|transaction| {
+        let last = log.database.read(|transaction| {
             let table = transaction.open_table(BATCHES).map_err(|cause| log.database.error(cause))?;
             let last = table.last().map_err(|cause| log.database.error(cause))?;
             Ok(last.map_or(0, |(sequence, _)| sequence.value()))
