@@ -165,6 +165,55 @@ pub const CONTROL_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a planned goodbye may take to be acknowledged.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
+// ---------------------------------------------------------------- the agent
+
+/// Largest configuration file of the agent.
+pub const AGENT_CONFIG_BYTES_MAX: u64 = 256 * 1_024;
+/// Monitored interfaces of one sensor.
+pub const AGENT_INTERFACES_MAX: usize = 64;
+/// Servers of one kind (our own, time, directory) that can be configured.
+pub const AGENT_SERVERS_MAX: usize = 16;
+/// Words of a configured command.
+pub const AGENT_COMMAND_WORDS_MAX: usize = 64;
+/// Self-tests: one bit each in a heartbeat.
+pub const SELF_TESTS_MAX: usize = 32;
+/// Time between two checks of endpoints, time servers and directory servers.
+pub const CHECK_EVERY_DEFAULT: Duration = Duration::from_secs(60);
+/// See [`CHECK_EVERY_DEFAULT`].
+pub const CHECK_EVERY_MIN: Duration = Duration::from_secs(1);
+/// See [`CHECK_EVERY_DEFAULT`].
+pub const CHECK_EVERY_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Time that a check may take: once for the name, once for the rest.
+pub const CHECK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// See [`CHECK_TIMEOUT_DEFAULT`].
+pub const CHECK_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// See [`CHECK_TIMEOUT_DEFAULT`].
+pub const CHECK_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Time between two runs of a self-test or backup.
+pub const JOB_EVERY_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// See [`JOB_EVERY_DEFAULT`].
+pub const JOB_EVERY_MIN: Duration = Duration::from_secs(1);
+/// See [`JOB_EVERY_DEFAULT`].
+pub const JOB_EVERY_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Time that a self-test or backup may take.
+pub const JOB_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Time between two looks at disks, temperature and status file.
+pub const LOCAL_CHECK_EVERY: Duration = Duration::from_secs(2);
+/// A disk that takes longer is reported as unknown until it answers.
+pub const LOCAL_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest file of `/proc` that is read: a host with thousands of interfaces.
+pub const PROC_FILE_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
+/// Temperature sensors, chips or zones that are looked at.
+pub const TEMPERATURE_SENSORS_MAX: usize = 256;
+/// Largest status file.
+pub const STATUS_FILE_BYTES_MAX: u64 = 64 * 1_024;
+/// Largest file of trusted roots.
+pub const CA_FILE_BYTES_MAX: u64 = 8 * 1_024 * 1_024;
+/// Longest head of a proxy's answer.
+pub const PROXY_ANSWER_BYTES_MAX: usize = 8 * 1_024;
+/// Addresses of one name that are tried.
+pub const RESOLVED_ADDRESSES_MAX: usize = 8;
+
 // ---------------------------------------------------------------- certificates and tickets
 
 /// Life of the root: as long as a sensor may hang on a wall.

@@ -9,6 +9,7 @@
 //! handful of descriptors. The library is written for few packets: it asks the server to acknowledge at
 //! once, which costs the server one visit to a cold connection instead of two (a quarter of its CPU).
 
+pub mod agent;
 mod back_off;
 mod backlog;
 mod client;
