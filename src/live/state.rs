@@ -159,6 +159,9 @@ impl LiveState {
             let gateway = gateway_of(guard.get(words::GATEWAY_CERT));
             guard.set(words::EPOCH, epoch);
             guard.set(words::OWNER, owner.to_word());
+            // Stragglers of an older boot come over the older connection, which is refused from here on. What
+            // comes over this one is the truth, also when an earlier boot is back (one key in two machines).
+            guard.set(words::BOOT_BEFORE, 0);
             let not_after = u32::try_from(cert_not_after.0 / 1_000).unwrap_or(u32::MAX).max(1);
             guard.set(words::GATEWAY_CERT, words::join(0, not_after));
             guard.set(words::LAST_TRANSPORT, guard.get(words::LAST_TRANSPORT).max(now.0));

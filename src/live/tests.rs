@@ -394,3 +394,28 @@ fn a_gateway_speaks_for_its_sites_while_the_sensor_has_no_connection() {
     assert!(b.live.gateway_take(index, OWNER, at(0)).is_err());
     assert_eq!(b.live.insert_gateway(gateway, &[]), Some(index), "it gets its old index back");
 }
+
+#[test]
+fn of_two_machines_with_one_key_the_one_that_is_connected_is_heard() {
+    let mut bench = Bench::new();
+    let beat = |bench: &Bench, boot: u64, sequence: u64| Heartbeat { boot_id: boot, ..bench.beat(sequence) };
+    let take = |bench: &Bench, owner: OwnerRef, now: u64| Writer::Direct {
+        epoch: bench.live.take(bench.handle, owner, UnixMillis(5_000), at(now)).expect("registered").epoch,
+    };
+    assert_eq!(bench.send(&beat(&bench, 1, 1), 0, at(0)), Observed::Current);
+    let first = bench.writer;
+    bench.writer = take(&bench, OTHER, 5_000);
+    assert_eq!(bench.send(&beat(&bench, 2, 400), 0, at(6_000)), Observed::Current);
+    assert_eq!(
+        observe(&bench.live, bench.handle, first, &beat(&bench, 1, 2), 0, at(7_000)),
+        Observed::NotOwner
+    );
+    bench.writer = take(&bench, OWNER, 20_000);
+    assert_eq!(
+        bench.send(&beat(&bench, 1, 3), 18_000, at(20_000)),
+        Observed::BeyondWindow,
+        "older than the other's"
+    );
+    assert_eq!(bench.send(&beat(&bench, 1, 4), 0, at(21_000)), Observed::Current);
+    assert_eq!(bench.see().last_heartbeat, at(21_000));
+}
