@@ -18,8 +18,7 @@ mod trust;
 mod verify;
 
 pub use trust::{
-    ALPN_ENROL, ALPN_MAIN, ClientIdentity, ClockTime, TrustBundle, TrustError, client_tls, client_tls_with,
-    provider,
+    ALPN_ENROL, ALPN_MAIN, ClientIdentity, ClockTime, TrustBundle, TrustError, client_tls, provider,
 };
 pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -173,7 +173,8 @@ impl TimeProvider for ClockTime {
 /// The cryptography of both ends: AES-128-GCM first (half a microsecond cheaper than AES-256 per packet pair
 /// and strong enough), X25519 first, TLS 1.3 suites only.
 pub fn provider() -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
+    static SHARED: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let make = || CryptoProvider {
         cipher_suites: vec![
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
             aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -181,7 +182,8 @@ pub fn provider() -> Arc<CryptoProvider> {
         ],
         kx_groups: vec![aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1],
         ..aws_lc_rs::default_provider()
-    })
+    };
+    SHARED.get_or_init(|| Arc::new(make())).clone()
 }
 
 /// The TLS side of a sensor or gateway. Keep the result across reconnects: it holds the session store, and
@@ -192,19 +194,9 @@ pub fn client_tls(
     alpn: &[u8],
     clock: Arc<dyn Clock>,
 ) -> Result<rustls::ClientConfig, TrustError> {
-    client_tls_with(identity, alpn, clock, provider())
-}
-
-/// [`client_tls`] with a provider that many clients of one process share.
-pub fn client_tls_with(
-    identity: &ClientIdentity,
-    alpn: &[u8],
-    clock: Arc<dyn Clock>,
-    provider: Arc<CryptoProvider>,
-) -> Result<rustls::ClientConfig, TrustError> {
     identity.leaf()?;
     let roots = identity.trust()?.root_store()?;
-    let mut config = rustls::ClientConfig::builder_with_details(provider, Arc::new(ClockTime(clock)))
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), Arc::new(ClockTime(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_client_auth_cert(identity.chain()?, identity.key()?)

@@ -34,6 +34,7 @@ impl<S: Source> Backlog<S> {
         heartbeat.rtt_us = stats.rtt_us.unwrap_or(UNKNOWN_U32);
         heartbeat.send_failures = stats.send_failures;
         heartbeat.reconnects = stats.reconnects;
+        heartbeat.trust_generation = stats.trust_generation;
         if self.waiting.len() >= self.most {
             self.waiting.pop_front();
             stats.send_failures += 1;

@@ -12,7 +12,7 @@ use super::gateway::{BatchSource, Batches};
 use super::link::{Carrier, Command, Link, LinkReport, LinkState};
 use super::socket::Socket;
 use super::source::Source;
-use super::transport::{Kind, quic_config};
+use super::transport::{self, Kind};
 use crate::identity::{ClientIdentity, TrustError};
 use crate::limits::{BACKLOG_FRAMES, GATEWAY_BACKLOG_BYTES, INTERVAL_DEFAULT};
 use crate::time::SystemClock;
@@ -120,8 +120,8 @@ impl Client {
         if config.servers.is_empty() {
             return Err(ClientError::NoServer);
         }
-        let quic = quic_config(identity, kind, clock)?;
-        let (link, commands, report) = Link::new(config, quic, socket.clone(), clock, carrier);
+        let identity = transport::identity(identity, kind, clock)?;
+        let (link, commands, report) = Link::new(config, identity, socket.clone(), clock, carrier);
         Ok(Client { commands, report, task: tokio::spawn(link.run()), clock, kind })
     }
 
@@ -144,8 +144,8 @@ impl Client {
 
     /// Uses another certificate from now on: closes the connection and comes back with it at once.
     pub async fn renew(&self, identity: &ClientIdentity) -> Result<(), ClientError> {
-        let quic = Box::new(quic_config(identity, self.kind, self.clock)?);
-        self.commands.send(Command::Identity(quic)).await.map_err(|_| ClientError::Stopped)
+        let identity = Box::new(transport::identity(identity, self.kind, self.clock)?);
+        self.commands.send(Command::Identity(identity)).await.map_err(|_| ClientError::Stopped)
     }
 
     /// Planned stop: a last heartbeat that says so (and whether this is a restart), then a clean close. A

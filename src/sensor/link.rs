@@ -16,6 +16,7 @@ use super::dice::Dice;
 use super::schedule::Schedule;
 use super::socket::Socket;
 use super::source::Beat;
+use super::transport::Identity;
 use crate::limits::{CONNECT_TIMEOUT, GOODBYE_TIMEOUT, INTERVAL_MAX, INTERVAL_MIN};
 use crate::time::{Clock, MonoNanos, SystemClock};
 use crate::wire::close::CloseCode;
@@ -36,6 +37,8 @@ pub struct LinkStats {
     pub sent: u64,
     /// Frames that wait for a connection, or for room.
     pub waiting: u32,
+    /// Generation of the trust bundle in use.
+    pub trust_generation: u32,
 }
 
 /// Where the link stands.
@@ -89,7 +92,7 @@ pub(super) trait Carrier: Send + 'static {
 pub(super) enum Command {
     Goodbye { restart: bool, done: oneshot::Sender<()> },
     Stop { done: oneshot::Sender<()> },
-    Identity(Box<quinn::ClientConfig>),
+    Identity(Box<Identity>),
 }
 
 enum Next<T> {
@@ -124,7 +127,7 @@ pub(super) struct Link<C> {
 impl<C: Carrier> Link<C> {
     pub(super) fn new(
         config: ClientConfig,
-        quic: quinn::ClientConfig,
+        identity: Identity,
         socket: Socket,
         clock: SystemClock,
         carrier: C,
@@ -137,19 +140,20 @@ impl<C: Carrier> Link<C> {
             interval,
             last_loss: None,
         });
+        let stats = LinkStats { trust_generation: identity.trust_generation, ..LinkStats::default() };
         let dice = config.seed.map_or_else(Dice::unseeded, Dice::new);
         let link = Link {
             schedule: Schedule::new(interval, clock.mono()),
             back_off: BackOff::new(config.back_off),
             config,
-            quic,
+            quic: identity.quic,
             socket,
             clock,
             carrier,
             commands: receive,
             report,
             dice,
-            stats: LinkStats::default(),
+            stats,
             last_loss: None,
             come_back: None,
             server: 0,
@@ -237,8 +241,8 @@ impl<C: Carrier> Link<C> {
                         let _ = done.send(());
                         return Next::Stopped;
                     }
-                    Some(Command::Identity(config)) => {
-                        self.quic = *config;
+                    Some(Command::Identity(identity)) => {
+                        self.take_identity(*identity);
                         return Next::Hurry;
                     }
                     None => return Next::Stopped,
@@ -282,8 +286,8 @@ impl<C: Carrier> Link<C> {
                         let _ = done.send(());
                         return End::Stopped;
                     }
-                    Some(Command::Identity(config)) => {
-                        self.quic = *config;
+                    Some(Command::Identity(identity)) => {
+                        self.take_identity(*identity);
                         connection.close(VarInt::from_u32(CloseCode::Goodbye.code()), b"new certificate");
                         return End::Lost(Loss::Ourselves);
                     }
@@ -291,6 +295,11 @@ impl<C: Carrier> Link<C> {
                 },
             }
         }
+    }
+
+    fn take_identity(&mut self, identity: Identity) {
+        self.quic = identity.quic;
+        self.stats.trust_generation = identity.trust_generation;
     }
 
     async fn flush(&mut self, connection: &Connection) -> Result<(), Loss> {

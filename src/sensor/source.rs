@@ -22,7 +22,7 @@ pub struct Beat {
 /// slow values elsewhere and copy the latest here.
 pub trait Source: Send + 'static {
     /// The heartbeat of now; `None` leaves this one out. The client overwrites interval, round-trip time,
-    /// send failures and reconnects.
+    /// send failures, reconnects and trust generation.
     fn heartbeat(&mut self, beat: &Beat) -> Option<Heartbeat>;
 }
 

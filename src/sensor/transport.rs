@@ -55,8 +55,25 @@ fn transport(kind: Kind) -> TransportConfig {
     transport
 }
 
-/// A configuration for one identity. It holds the session tickets, so it is kept across reconnects.
-pub(super) fn quic_config(
+/// What follows from one identity.
+pub(super) struct Identity {
+    /// Holds the session tickets, so it is kept across reconnects.
+    pub(super) quic: quinn::ClientConfig,
+    /// Generation of the trust bundle.
+    pub(super) trust_generation: u32,
+}
+
+/// Reads an identity.
+pub(super) fn identity(
+    identity: &ClientIdentity,
+    kind: Kind,
+    clock: SystemClock,
+) -> Result<Identity, ClientError> {
+    let trust_generation = identity.trust()?.generation;
+    Ok(Identity { quic: quic_config(identity, kind, clock)?, trust_generation })
+}
+
+fn quic_config(
     identity: &ClientIdentity,
     kind: Kind,
     clock: SystemClock,

@@ -1,5 +1,8 @@
 //! The client library against a plain QUIC server made here: what it sends, what it obeys, how it comes back.
 
+#[path = "sensor/fleet.rs"]
+mod fleet;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
