@@ -37,7 +37,7 @@ use crate::wire::heartbeat::{TI_VERSION_BYTES, VERSION_BYTES, inline, inline_str
 use crate::wire::id::{SensorId, SiteId};
 
 use ledger::{Ledger, Raise};
-use slot::{Class, GROUPS, NO_GATEWAY, SlotMemory, Wait, Waits};
+use slot::{Class, GROUPS, SlotMemory, Wait, Waits};
 
 pub use why::RuleReport;
 
@@ -115,7 +115,7 @@ pub struct Engine {
     unknown: [u32; RULES],
     fleet: FleetCounts,
     restored: HashMap<Subject, Vec<ActiveMessage>>,
-    restored_waits: HashMap<SensorId, Vec<(RuleId, u64)>>,
+    restored_waits: HashMap<SensorId, Vec<(RuleId, bool, u64)>>,
     looks: Vec<(u32, SlotState)>,
 }
 
@@ -354,11 +354,12 @@ impl Engine {
         {
             memory.armed = pass.now.mono;
         }
-        let gateway = sensor.via_gateway.map_or(NO_GATEWAY, |gateway| gateway.0);
+        let gateway = self.gateway_of(pass, &sensor, &memory);
         let gateway_memory = self.gateways.get(gateway as usize);
         let gateway_silent = gateway_memory.is_some_and(gateways::Gateway::is_silent);
         let resumed = gateway_memory.map_or(MonoNanos::NEVER, |gateway| gateway.resumed);
         memory.gateway = gateway;
+        memory.heard = sensor.heard_since_start;
         memory.version = self.version_of(pass, &sensor, memory.version);
         let policy = pass.policies.get(sensor.facts.policy);
         let applies = slot::applicable(sensor.facts.kind);
@@ -554,7 +555,11 @@ impl Engine {
             let message = ActiveMessage { muted: sensor.facts.muted, unknown: false, ..message };
             self.ledger.restore(message);
         }
-        for (rule, elapsed) in self.restored_waits.remove(&sensor.id).into_iter().flatten() {
+        for (rule, ends, elapsed) in self.restored_waits.remove(&sensor.id).into_iter().flatten() {
+            // What was about to begin, and has begun since the checkpoint, is not about to end.
+            if ends != (memory.active & rule.bit() != 0) {
+                continue;
+            }
             memory.waiting |= rule.bit();
             self.waits.insert((index, rule), Wait::Held(elapsed));
         }

@@ -47,7 +47,8 @@ pub(super) fn disconnected(input: &Input<'_>) -> Judgement {
         return Judgement::Unknown;
     }
     if input.is_active(RuleId::Disconnected) {
-        if sensor.last_heartbeat.is_never() {
+        // A time from a checkpoint is only as good as the wall clock: it ends no message.
+        if sensor.last_heartbeat.is_never() || !sensor.heard_since_start {
             return Judgement::Unknown;
         }
         return Judgement::from(silent_from(input, sensor.last_heartbeat) <= input.now.mono);

@@ -8,11 +8,12 @@ use crate::health::message::{ClearReason, Evidence, EvidenceValue, Subject};
 use crate::health::policy::Setting;
 use crate::health::rules::gateway_silent_from;
 use crate::health::summary::SweepSummary;
-use crate::live::{GatewayIndex, GatewaySnapshot};
+use crate::live::{GatewayIndex, GatewaySnapshot, Snapshot};
 use crate::time::MonoNanos;
 use crate::wire::id::GatewayId;
 
 use super::ledger::Raise;
+use super::slot::{NO_GATEWAY, SlotMemory};
 
 const SILENT: RuleId = RuleId::GatewaySilent;
 
@@ -114,10 +115,22 @@ impl Engine {
         memory
     }
 
-    /// Its sensors are judged anew in this sweep.
+    /// The gateway that answers for a sensor: the one that brought its newest heartbeat. A sensor that was
+    /// not heard since this process started may be behind any silent gateway that covers its site.
+    pub(super) fn gateway_of(&self, pass: &Pass<'_>, sensor: &Snapshot, memory: &SlotMemory) -> u32 {
+        if sensor.heard_since_start {
+            return sensor.via_gateway.map_or(NO_GATEWAY, |gateway| gateway.0);
+        }
+        let site = sensor.facts.site;
+        let silent = self.gateways.iter().enumerate().filter(|(_, gateway)| gateway.active);
+        let mut covering = silent.map(|(index, _)| index as u32);
+        covering.find(|&index| pass.live.gateway_covers(GatewayIndex(index), site)).unwrap_or(memory.gateway)
+    }
+
+    /// Its sensors are judged anew in this sweep, and those that may be.
     fn wake_sensors_of(&mut self, gateway: u32) {
         for (due, slot) in self.due.iter_mut().zip(&self.slots) {
-            if slot.gateway == gateway {
+            if slot.gateway == gateway || !slot.heard {
                 *due = 0;
             }
         }

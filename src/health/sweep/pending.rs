@@ -11,6 +11,8 @@ use crate::wire::id::SensorId;
 
 /// First bytes of the image, with its layout version.
 const MAGIC: [u8; 4] = *b"FPW1";
+/// Set in the rule's byte when the rule is active, so on its way to end.
+const ENDS: u8 = 0x80;
 /// Sensor id, rule, nanoseconds.
 const RECORD_BYTES: usize = 16 + 1 + 8;
 
@@ -31,7 +33,8 @@ impl Engine {
                 Wait::Held(elapsed) => elapsed,
             };
             image.extend_from_slice(&slot.id.0);
-            image.push(rule as u8);
+            let ends = if slot.active & rule.bit() != 0 { ENDS } else { 0 };
+            image.push(rule as u8 | ends);
             image.extend_from_slice(&elapsed.to_le_bytes());
         }
         image
@@ -48,9 +51,10 @@ impl Engine {
             let (id, rest) = record.split_first_chunk::<16>().ok_or(BadPendingImage)?;
             let (rule, elapsed) = rest.split_first().ok_or(BadPendingImage)?;
             let elapsed = elapsed.first_chunk::<8>().ok_or(BadPendingImage)?;
-            if let Some(rule) = RuleId::from_number(*rule) {
+            let ends = *rule & ENDS != 0;
+            if let Some(known) = RuleId::from_number(*rule & !ENDS) {
                 let waits = self.restored_waits.entry(SensorId(*id)).or_default();
-                waits.push((rule, u64::from_le_bytes(*elapsed)));
+                waits.push((known, ends, u64::from_le_bytes(*elapsed)));
             }
         }
         Ok(())

@@ -33,6 +33,8 @@ pub(super) struct SlotMemory {
     /// Zero: nobody has the slot.
     pub generation: u32,
     pub gateway: u32,
+    /// Heard since this process started.
+    pub heard: bool,
     pub active: u64,
     pub unknown: u64,
     /// Rules on their way to become active, or to end; the times are in [`Waits`].
@@ -48,6 +50,7 @@ impl SlotMemory {
         id: SensorId([0; 16]),
         generation: 0,
         gateway: NO_GATEWAY,
+        heard: false,
         active: 0,
         unknown: 0,
         waiting: 0,

@@ -44,7 +44,7 @@ impl Engine {
         let index = snapshot.handle.index.0;
         let empty = slot::SlotMemory::EMPTY;
         let memory = self.slots.get(index as usize).filter(|memory| memory.id == sensor).unwrap_or(&empty);
-        let gateway = snapshot.via_gateway.and_then(|gateway| self.gateways.get(gateway.0 as usize));
+        let gateway = self.gateways.get(memory.gateway as usize);
         let resumed = gateway.map_or(MonoNanos::NEVER, |gateway| gateway.resumed);
         let today = Day::of(ctx.now.unix);
         let ground = Ground {
