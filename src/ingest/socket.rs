@@ -62,12 +62,13 @@ impl Socket {
         &mut self.socket
     }
 
-    /// Receives one batch. `Ok(0)`: nothing there.
+    /// Receives one batch of so many messages. Zero: nothing there.
     pub(super) fn receive(&mut self, counters: &ShardCounters) -> usize {
         let mut chunks = self.buffer.chunks_mut(self.stride);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        loop {
+        // A pending error of the socket (ICMP) is cleared by being read; packets may wait behind it.
+        for _ in 0..8 {
             match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut self.metas) {
                 Ok(messages) => {
                     counters.batches.add(1);
@@ -75,13 +76,10 @@ impl Socket {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return 0,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    // A pending error of the socket (ICMP); it is cleared by being read.
-                    counters.receive_errors.add(1);
-                    return 0;
-                }
+                Err(_) => counters.receive_errors.add(1),
             }
         }
+        0
     }
 
     /// The datagrams of one message of the last batch.
