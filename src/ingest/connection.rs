@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Role;
 use super::command::{ControlFailure, ControlReply};
-use super::counters::handshake_failure;
+use super::counters::{HANDSHAKE_FAILURES, handshake_failure};
 use super::session::{Env, LeafCheck, Session};
 use super::timers::Armed;
 use crate::limits::{
@@ -201,7 +201,7 @@ impl Conn {
                 let place = handshake_failure(reason);
                 counters.handshakes_failed.add(1);
                 counters.handshake_failures[place].add(1);
-                let label = super::counters::HANDSHAKE_FAILURES[place];
+                let label = HANDSHAKE_FAILURES[place];
                 step.left.said.push((self.quic.remote_address(), Said::HandshakeFailed(label)));
             }
             (Phase::Open, ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_)) => {

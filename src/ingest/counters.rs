@@ -138,7 +138,7 @@ counters! {
     retried: counter, "Attempts that had to prove their address first (Retry).";
     ignored: counter, "Attempts left without an answer: too many half-open handshakes.";
     refused_full: counter, "Attempts refused: the shard is full or draining.";
-    refused_early: counter, "Attempts whose first packet was no valid handshake.";
+    refused_early: counter, "Attempts that failed with their first packet: no valid handshake, wrong ALPN. By reason among the failed handshakes.";
     handshakes: counter, "Handshakes completed.";
     handshakes_failed: counter, "Handshakes that failed: certificate, protocol version, ALPN, cipher, or lost.";
     handshakes_timed_out: counter, "Handshakes that took too long and were dropped.";

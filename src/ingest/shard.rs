@@ -21,7 +21,7 @@ use quinn_proto::{
 use super::admission::{Admission, PeerLog, admit};
 use super::command::{DrainPlan, Inboxes, ShardCommand};
 use super::connection::{Conn, Left, Phase, Said, Step};
-use super::counters::ShardCounters;
+use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
 use super::session::{Env, LeafCheck};
 use super::socket::{Packet, Socket};
 use super::timers::Timers;
@@ -348,8 +348,10 @@ impl Shard {
                 self.step(place as u32, now, |_, _| ());
             }
             Err(error) => {
+                let place = handshake_failure(&error.cause);
                 self.p.counters.refused_early.add(1);
-                self.left.said.push((remote, Said::HandshakeFailed("first_packet")));
+                self.p.counters.handshake_failures[place].add(1);
+                self.left.said.push((remote, Said::HandshakeFailed(HANDSHAKE_FAILURES[place])));
                 if let Some(transmit) = error.response {
                     self.p.socket.send(transmit, &self.scratch, &self.p.counters);
                 }
