@@ -53,6 +53,8 @@ mod sync {
 }
 
 #[cfg(test)]
+mod concurrency_tests;
+#[cfg(test)]
 mod image_tests;
 #[cfg(all(test, not(miri)))]
 mod loom_model;

@@ -78,6 +78,7 @@ impl LiveState {
         let (chunk, place) = self.slab.get_or_make(SlotIndex(index)).ok_or(full)?;
         let handle = SlotHandle { index: SlotIndex(index), generation: chunk.slots[place].generation() };
         let Ok(mut guard) = chunk.slots[place].write(handle.generation, PATIENT_TRIES) else {
+            allocator.free.push(index);
             return Err(full);
         };
         let (low, high) = id_words(id);
@@ -103,7 +104,7 @@ impl LiveState {
     /// Takes a sensor's slot away; gives its last handle and the connection to close.
     pub fn remove(&self, id: SensorId) -> Option<(SlotHandle, Option<OwnerRef>)> {
         let mut allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, handle) = self.directory.remove(&id)?;
+        let handle = self.find(id)?;
         let (owner, gateway) = self
             .patiently(handle, |chunk, place, guard| {
                 let owner = OwnerRef::from_word(guard.get(words::OWNER));
@@ -117,6 +118,7 @@ impl LiveState {
                 (owner, gateway)
             })
             .ok()?;
+        self.directory.remove(&id);
         self.gateways.sensor_moved(gateway, None);
         allocator.free.push(handle.index.0);
         Some((handle, owner))
