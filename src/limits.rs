@@ -274,6 +274,11 @@ pub const JOURNAL_BATCH_MAX: usize = 4_096;
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Time that one history block covers.
 pub const HISTORY_BLOCK: Duration = Duration::from_secs(300);
+/// Time between two looks of history at every sensor: a thirtieth of a block, the grain of availability.
+pub const HISTORY_SAMPLE_EVERY: Duration = Duration::from_secs(10);
+/// History blocks that wait in memory for a store that refuses them: a quarter of an hour, about 200 bytes a
+/// sensor. Beyond it the oldest is given up.
+pub const HISTORY_BLOCKS_WAITING: usize = 3;
 /// Largest page of any list.
 pub const PAGE_MAX: usize = 1_000;
 /// Sensors on one page of per-sensor metrics. Beyond it the page says that it is truncated.
@@ -283,6 +288,7 @@ pub const METRICS_SERIES_MAX: usize = 1_000;
 
 const _: () = assert!(FRAMES_PER_DATAGRAM_MAX * FRAME_HEADER_BYTES < 1_200);
 const _: () = assert!(IDLE_TIMEOUT.as_millis() == 3 * INTERVAL_MAX.as_millis());
+const _: () = assert!(HISTORY_BLOCK.as_millis() == 30 * HISTORY_SAMPLE_EVERY.as_millis());
 const _: () = assert!(HALF_OPEN_RETRY < HALF_OPEN_MAX);
 const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);

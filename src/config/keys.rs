@@ -60,6 +60,10 @@ keys! {
         |w: &[String]| choice(w, &["default", "demo"]), health.policy, show_quoted;
     "health.versions_file", "TOML file with the version support table; empty = the built-in table.",
         optional_path, health.versions_file, show_optional_path;
+    "health.settings_generation", "Settings generation that sensors should run with, 0 to 9223372036854775807; 0 = nothing is asked for and *settings out of sync* stays silent.",
+        |w: &[String]| number(w, 0, i64::MAX as u64), health.settings_generation, show_plain;
+    "health.threat_intel_newest", "Day of the newest threat-intelligence package, such as 2026-11-24; empty = unknown, and only what sensors say of themselves counts.",
+        optional_day, health.threat_intel_newest, show_optional_day;
     "store.checkpoint_every", "Time between two checkpoints of live state, 1s to 10m. After a crash, last-seen is right to within one.",
         |w: &[String]| period(w, Duration::from_secs(1), Duration::from_secs(600)), store.checkpoint_every, show_duration;
     "store.journal_keep", "How long cleared health messages are kept, 1d to 3650d.",
@@ -89,6 +93,18 @@ fn path(written: &[String]) -> Result<PathBuf, String> {
 
 fn optional_path(written: &[String]) -> Result<Option<PathBuf>, String> {
     if one(written)?.is_empty() { Ok(None) } else { path(written).map(Some) }
+}
+
+/// A day of the calendar, told by its parts: text that sorts as days do.
+fn optional_day(written: &[String]) -> Result<Option<String>, String> {
+    let text = one(written)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse::<jiff::civil::Date>() {
+        Ok(day) if day.to_string() == text => Ok(Some(text.to_owned())),
+        _ => Err("a day such as 2026-11-24, or nothing".into()),
+    }
 }
 
 fn address(written: &[String]) -> Result<SocketAddr, String> {
@@ -156,6 +172,10 @@ fn show_path(value: &std::path::Path) -> String {
 
 fn show_optional_path(value: &Option<PathBuf>) -> String {
     value.as_deref().map_or_else(|| quoted(""), show_path)
+}
+
+fn show_optional_day(value: &Option<String>) -> String {
+    quoted(value.as_deref().unwrap_or_default())
 }
 
 fn show_duration(value: &Duration) -> String {

@@ -80,6 +80,10 @@ mod used {
         pub policy: String,
         /// File with the version support table (TOML); none = the built-in one.
         pub versions_file: Option<PathBuf>,
+        /// Settings generation that sensors should run with; zero = nothing is asked for.
+        pub settings_generation: u64,
+        /// Day of the newest threat-intelligence package; none = unknown.
+        pub threat_intel_newest: Option<String>,
     }
 
     /// Journal, checkpoint, history.
@@ -130,6 +134,8 @@ mod used {
                     cadence: limits::CADENCE_DEFAULT,
                     policy: "default".into(),
                     versions_file: None,
+                    settings_generation: 0,
+                    threat_intel_newest: None,
                 },
                 store: Store {
                     checkpoint_every: limits::CHECKPOINT_EVERY,

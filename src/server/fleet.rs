@@ -59,6 +59,15 @@ impl SiteNumbers {
     }
 }
 
+/// What every sensor should have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Settings generation; `None` = nothing is asked for.
+    pub settings_generation: Option<u64>,
+    /// Day of the newest threat-intelligence package; `None` = unknown.
+    pub threat_intel: Option<String>,
+}
+
 /// The register, its log, and its image in live state.
 pub struct FleetService {
     register: RwLock<Register>,
@@ -68,6 +77,7 @@ pub struct FleetService {
     store: Arc<Store>,
     live: Arc<LiveState>,
     closer: OnceLock<Closer>,
+    desired: Desired,
 }
 
 impl Lookup for FleetService {
@@ -77,11 +87,11 @@ impl Lookup for FleetService {
     }
 
     fn desired_settings(&self, _: SensorId) -> Option<u64> {
-        None
+        self.desired.settings_generation
     }
 
     fn newest_threat_intel(&self) -> Option<&str> {
-        None
+        self.desired.threat_intel.as_deref()
     }
 }
 
@@ -92,6 +102,7 @@ impl FleetService {
         position: Position,
         store: Arc<Store>,
         live: Arc<LiveState>,
+        desired: Desired,
     ) -> Result<FleetService, SlabFull> {
         let service = FleetService {
             register: RwLock::new(register),
@@ -100,6 +111,7 @@ impl FleetService {
             store,
             live,
             closer: OnceLock::new(),
+            desired,
         };
         let register = service.register();
         for sensor in register.sensors() {

@@ -5,7 +5,8 @@
 //! ```text
 //! shards --atomics--> live state <--atomics-- sweep --bounded channel--> journal --> disk
 //!                          |                    ^---------- what is durable ----'
-//!                          `--> checkpoint --> disk
+//!                          |--> checkpoint --> disk
+//!                          `--> history -----> disk
 //! ```
 //!
 //! A server is started and stopped only through [`Server`], by the command line and by tests alike.
@@ -14,6 +15,7 @@ mod checkpoint;
 pub mod data;
 pub mod enlist;
 pub mod fleet;
+mod historian;
 mod journal;
 pub mod stop;
 mod sweeper;
@@ -26,12 +28,14 @@ use std::time::Duration;
 use crossbeam::channel::bounded;
 
 pub use checkpoint::CheckpointStats;
+pub use historian::HistoryStats;
 pub use journal::{JournalStats, subject_document, subject_of};
 pub use sweeper::{Board, Judge, Totals};
 
 use checkpoint::CheckpointThread;
 use data::{DataDir, DataError};
-use fleet::{CommandError, FleetService};
+use fleet::{CommandError, Desired, FleetService};
+use historian::HistoryThread;
 use journal::JournalThread;
 use stop::StopSignal;
 use sweeper::SweepThread;
@@ -103,6 +107,7 @@ pub struct Server {
     board: Arc<Board>,
     journal_stats: Arc<JournalStats>,
     checkpoint_stats: Arc<CheckpointStats>,
+    history_stats: Arc<HistoryStats>,
     stop_sweep: StopSignal,
     stop_rest: StopSignal,
     sweep_thread: Mutex<Option<JoinHandle<()>>>,
@@ -119,7 +124,12 @@ impl Server {
             DataDir::open(&config.data_dir, Arc::clone(&shared_clock))?;
         let live = Arc::new(LiveState::with_capacity(config.store.sensors_max));
         live.set_wall(clock.now());
-        let fleet = Arc::new(FleetService::new(register, position, Arc::clone(&store), Arc::clone(&live))?);
+        let desired = Desired {
+            settings_generation: Some(config.health.settings_generation).filter(|&generation| generation > 0),
+            threat_intel: config.health.threat_intel_newest.clone(),
+        };
+        let fleet = FleetService::new(register, position, Arc::clone(&store), Arc::clone(&live), desired)?;
+        let fleet = Arc::new(fleet);
         let engine = restore(Engine::new(config.health.cadence), &store, &live, &clock)?;
         // The name was checked when the configuration was read.
         let policy = Policy::named(&config.health.policy).unwrap_or_default();
@@ -151,6 +161,7 @@ impl Server {
         let board = Arc::new(Board::default());
         let journal_stats = Arc::new(JournalStats::default());
         let checkpoint_stats = Arc::new(CheckpointStats::default());
+        let history_stats = Arc::new(HistoryStats::default());
         let sweep = SweepThread {
             judge: Arc::clone(&judge),
             board: Arc::clone(&board),
@@ -176,13 +187,23 @@ impl Server {
             store: Arc::clone(&store),
             fleet: Arc::clone(&fleet),
             stats: Arc::clone(&checkpoint_stats),
-            clock: shared_clock,
+            clock: Arc::clone(&shared_clock),
             every: config.store.checkpoint_every,
             stop: stop_rest.clone(),
         };
+        let history = HistoryThread {
+            live: Arc::clone(&live),
+            store: Arc::clone(&store),
+            stats: Arc::clone(&history_stats),
+            clock: shared_clock,
+            stop: stop_rest.clone(),
+        };
         let sweep_thread = spawn("sweep", move || sweep.run())?;
-        let other_threads =
-            vec![spawn("journal", move || journal.run())?, spawn("checkpoint", move || checkpoint.run())?];
+        let other_threads = vec![
+            spawn("journal", move || journal.run())?,
+            spawn("checkpoint", move || checkpoint.run())?,
+            spawn("history", move || history.run())?,
+        ];
         Ok(Server {
             config,
             clock,
@@ -197,6 +218,7 @@ impl Server {
             board,
             journal_stats,
             checkpoint_stats,
+            history_stats,
             stop_sweep,
             stop_rest,
             sweep_thread: Mutex::new(Some(sweep_thread)),
@@ -267,6 +289,11 @@ impl Server {
     /// Does all of `commands` or none, durably.
     pub fn apply(&self, commands: &[Command], actor: Actor) -> Result<Batch, CommandError> {
         self.fleet.apply(commands, actor, self.clock.unix())
+    }
+
+    /// What history tells of itself.
+    pub fn history_stats(&self) -> &Arc<HistoryStats> {
+        &self.history_stats
     }
 
     /// Reads certificates and revocations again: new handshakes use them, connections that came with a

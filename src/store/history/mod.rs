@@ -97,21 +97,20 @@ impl History {
 
     /// Writes a block durably, folds hours that are over into hour blocks, and removes what is too old. A
     /// block whose time is there already (a restart, a clock set back) is folded into that one.
-    pub fn append_block(&self, block: HistoryBlock) -> Result<u64, StoreError> {
+    pub fn append_block(&self, block: &HistoryBlock) -> Result<u64, StoreError> {
         let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if block.sensors() == 0 {
             return Ok(0);
         }
         let hour = Resolution::Hour.start_of(block.start);
-        let block = match self.read(block.resolution, block.start.0) {
+        let bytes = match self.read(block.resolution, block.start.0) {
             Some(there) => {
-                let rows = there.ids.into_iter().zip(there.rows).chain(block.ids.into_iter().zip(block.rows));
-                HistoryBlock::new(block.start, block.resolution, rows.collect())
+                let more = block.ids.iter().copied().zip(block.rows.iter().copied());
+                let rows = there.ids.into_iter().zip(there.rows).chain(more);
+                self.write(&HistoryBlock::new(block.start, block.resolution, rows.collect()))?
             }
-            None => block,
+            None => self.write(block)?,
         };
-        let bytes = self.write(&block)?;
-        drop(block);
         self.fold_hours_before(hour)?;
         self.remove_old();
         Ok(bytes)

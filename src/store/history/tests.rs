@@ -34,11 +34,11 @@ fn a_series_is_what_was_appended_also_after_opening_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let history = History::open(dir.path().join("history")).expect("opens");
     for n in 0..6 {
-        history.append_block(block(START + n * MINUTES_5, 0..2_500, 100 * n as u16)).expect("appended");
+        history.append_block(&block(START + n * MINUTES_5, 0..2_500, 100 * n as u16)).expect("appended");
     }
     drop(history);
     let history = History::open(dir.path().join("history")).expect("opens");
-    history.append_block(block(START + 6 * MINUTES_5, 0..2_600, 600)).expect("appended");
+    history.append_block(&block(START + 6 * MINUTES_5, 0..2_600, 600)).expect("appended");
     for sensor in [0, 1, 1_023, 1_024, 2_499] {
         let series = all(&history, sensor, Metric::Cpu);
         let last: Vec<_> = series.points.iter().map(|point| (point.last * 1_000.0).round() as u64).collect();
@@ -64,8 +64,8 @@ fn two_parts_of_the_same_five_minutes_become_one_block() {
         let rows = vec![(SensorId::from_number(1), Row { looked, available, ..row(value) })];
         HistoryBlock::new(UnixMillis(START), Resolution::FiveMinutes, rows)
     };
-    history.append_block(part(100, 0b0011, 0b0011)).expect("appended");
-    history.append_block(part(50, 0b1110, 0b1100)).expect("appended");
+    history.append_block(&part(100, 0b0011, 0b0011)).expect("appended");
+    history.append_block(&part(50, 0b1110, 0b1100)).expect("appended");
     let points = all(&history, 1, Metric::Memory).points;
     assert_eq!(points.len(), 1);
     assert_eq!((points[0].min, points[0].max, points[0].last), (0.05, 0.12, 0.06));
@@ -84,7 +84,7 @@ fn hours_that_are_over_are_kept_when_their_five_minutes_are_gone() {
             // Away from 26:00 to 28:00 of the first hour.
             block.rows[1].available &= !(0xfff << 6);
         }
-        history.append_block(block).expect("appended");
+        history.append_block(&block).expect("appended");
     }
     let points = all(&history, 1, Metric::DeliveryRatio).points;
     assert!(points.is_sorted_by_key(|p| p.at));
@@ -106,7 +106,7 @@ fn lists_of_ids_that_no_block_uses_are_removed() {
     let dir = tempfile::tempdir().expect("a directory");
     let history = History::open(dir.path().join("history")).expect("opens");
     for n in 0..HISTORY_BLOCKS_MAX as i64 + 30 {
-        history.append_block(block(START + n * MINUTES_5, 0..3 + n as u64, 1)).expect("appended");
+        history.append_block(&block(START + n * MINUTES_5, 0..3 + n as u64, 1)).expect("appended");
     }
     let lists = files::lists(history.dir()).expect("lists").len();
     assert!((HISTORY_BLOCKS_MAX..HISTORY_BLOCKS_MAX + 40).contains(&lists), "{lists}");
@@ -119,7 +119,7 @@ fn a_damaged_block_is_left_out_and_counted() {
     let dir = tempfile::tempdir().expect("a directory");
     let history = History::open(dir.path().join("history")).expect("opens");
     for n in 0..3 {
-        history.append_block(block(START + n * MINUTES_5, 0..3_000, n as u16)).expect("appended");
+        history.append_block(&block(START + n * MINUTES_5, 0..3_000, n as u16)).expect("appended");
     }
     let path = dir.path().join("history/5m").join(format!("{}.block", START + MINUTES_5));
     let good = std::fs::read(&path).expect("read");
@@ -144,7 +144,7 @@ fn a_damaged_block_is_left_out_and_counted() {
     std::fs::remove_file(&path).expect("removed");
     assert_eq!(all(&history, 2_000, Metric::Jitter).points.len(), 2);
     // Its hour is made of what is left.
-    history.append_block(block(START + HOUR, 0..3, 1)).expect("appended");
+    history.append_block(&block(START + HOUR, 0..3, 1)).expect("appended");
 }
 
 #[test]
