@@ -13,6 +13,7 @@
 mod folding;
 mod gateways;
 mod ledger;
+mod members;
 mod pending;
 mod slot;
 mod why;
@@ -33,18 +34,17 @@ use crate::live::{
     Snapshot,
 };
 use crate::time::{MonoNanos, Now};
-use crate::wire::heartbeat::{TI_VERSION_BYTES, VERSION_BYTES, inline, inline_str};
+use crate::wire::heartbeat::{TI_VERSION_BYTES, VERSION_BYTES, inline};
 use crate::wire::id::{SensorId, SiteId};
 
 use ledger::{Ledger, Raise};
+use members::support_of;
 use slot::{Class, GROUPS, SlotMemory, Wait, Waits};
 
 pub use why::RuleReport;
 
 /// Wall time may wander this far from engine time between two sweeps before it counts as a step.
 const CLOCK_STEP_MS: u64 = 1_500;
-/// Different version texts that are remembered; others are judged each time.
-const VERSIONS_MAX: usize = 4_096;
 const HOLD_AFTER_STEP: Setting = Setting::of(RuleId::ClockDrift, "hold_after_step");
 
 /// What the register knows and the sweep must ask for.
@@ -542,140 +542,6 @@ impl Engine {
         };
         self.ledger.raise(raise, pass.now);
     }
-
-    /// A sensor is new in its slot: what was restored for it goes on.
-    fn adopt(&mut self, pass: &Pass<'_>, index: u32, sensor: &Snapshot) {
-        let mut memory =
-            SlotMemory { id: sensor.id, generation: sensor.handle.generation, ..SlotMemory::EMPTY };
-        if !pass.first {
-            memory.armed = pass.now.mono;
-        }
-        for message in self.restored.remove(&Subject::Sensor(sensor.id)).into_iter().flatten() {
-            memory.active |= message.rule.bit();
-            let message = ActiveMessage { muted: sensor.facts.muted, unknown: false, ..message };
-            self.ledger.restore(message);
-        }
-        for (rule, ends, elapsed) in self.restored_waits.remove(&sensor.id).into_iter().flatten() {
-            // What was about to begin, and has begun since the checkpoint, is not about to end.
-            if ends != (memory.active & rule.bit() != 0) {
-                continue;
-            }
-            memory.waiting |= rule.bit();
-            self.waits.insert((index, rule), Wait::Held(elapsed));
-        }
-        memory.class.lifecycle = sensor.facts.lifecycle;
-        memory.class.muted = sensor.facts.muted;
-        memory.class.kind = sensor.facts.kind;
-        memory.class.site = sensor.facts.site.0;
-        self.add(&memory.class, true);
-        pass.live.set_verdict(SlotIndex(index), memory.active, 0);
-        pass.live.set_journalled(SlotIndex(index), memory.active);
-        self.slots[index as usize] = memory;
-    }
-
-    /// A slot's sensor is gone: its messages end with it.
-    fn forget(&mut self, pass: &Pass<'_>, index: u32) {
-        let memory = std::mem::replace(&mut self.slots[index as usize], SlotMemory::EMPTY);
-        if memory.generation == 0 {
-            return;
-        }
-        for rule in rules_of(memory.active) {
-            let key = (Subject::Sensor(memory.id), rule);
-            self.ledger.clear(key, None, ClearReason::SubjectGone, pass.now);
-        }
-        for rule in rules_of(memory.waiting) {
-            self.waits.remove(&(index, rule));
-        }
-        self.count_unknown(memory.unknown, 0);
-        self.add(&memory.class, false);
-    }
-
-    /// What was restored and is not there any more ends now.
-    fn clear_gone(&mut self, pass: &Pass<'_>) {
-        let gone: Vec<Subject> = self
-            .restored
-            .keys()
-            .copied()
-            .filter(|subject| match *subject {
-                Subject::Sensor(id) => pass.live.find(id).is_none(),
-                Subject::Gateway(id) => pass.live.find_gateway(id).is_none(),
-                // Sites are judged anew: `sweep_sites` takes over those that are still out.
-                Subject::Site(_) => false,
-            })
-            .collect();
-        for subject in gone {
-            for message in self.restored.remove(&subject).into_iter().flatten() {
-                let key = (message.subject, message.rule);
-                self.ledger.restore(message);
-                self.ledger.clear(key, None, ClearReason::SubjectGone, pass.now);
-            }
-        }
-    }
-
-    fn reclass(&mut self, memory: &SlotMemory, class: Class) {
-        if memory.class == class {
-            return;
-        }
-        if memory.class.muted != class.muted {
-            for rule in rules_of(memory.active) {
-                self.ledger.set_muted((Subject::Sensor(memory.id), rule), class.muted);
-            }
-        }
-        self.add(&memory.class, false);
-        self.add(&class, true);
-    }
-
-    fn add(&mut self, class: &Class, up: bool) {
-        let step = |count: &mut u32| *count = if up { *count + 1 } else { *count - 1 };
-        let by_state = if class.muted { &mut self.fleet.muted_by_state } else { &mut self.fleet.by_state };
-        step(&mut by_state[class.kind as usize][class.state as usize]);
-        step(&mut self.fleet.by_lifecycle[class.lifecycle as usize]);
-        step(&mut self.fleet.by_support[class.support as usize]);
-        if let Some(silent) = class.at_site {
-            let site = self.sites.entry(class.site).or_default();
-            site.changed = true;
-            step(&mut site.expected);
-            if silent {
-                step(&mut site.silent);
-            }
-        }
-    }
-
-    fn count_unknown(&mut self, before: u64, after: u64) {
-        for rule in rules_of(before & !after) {
-            self.unknown[rule as usize] -= 1;
-        }
-        for rule in rules_of(after & !before) {
-            self.unknown[rule as usize] += 1;
-        }
-    }
-
-    /// The number of a version text, interned. Zero: not said, or one too many.
-    fn version_of(&mut self, pass: &Pass<'_>, sensor: &Snapshot, guess: u16) -> u16 {
-        let text = &sensor.heartbeat.version;
-        if self.versions[usize::from(guess)].0 == *text {
-            return guess;
-        }
-        if let Some(&known) = self.versions_by_text.get(text) {
-            return known;
-        }
-        if self.versions.len() >= VERSIONS_MAX {
-            return 0;
-        }
-        let number = self.versions.len() as u16;
-        self.versions.push((*text, support_of(text, pass.ctx.versions, self.day)));
-        self.versions_by_text.insert(*text, number);
-        number
-    }
-
-    fn support(&self, pass: &Pass<'_>, sensor: &Snapshot, version: u16) -> SupportState {
-        let (text, support) = &self.versions[usize::from(version)];
-        if *text == sensor.heartbeat.version {
-            *support
-        } else {
-            support_of(&sensor.heartbeat.version, pass.ctx.versions, self.day)
-        }
-    }
 }
 
 /// One group of one look.
@@ -717,11 +583,6 @@ fn wait_since(
             since
         }
     }
-}
-
-fn support_of(text: &[u8; VERSION_BYTES], versions: &VersionTable, today: Day) -> SupportState {
-    let version = inline_str(text).and_then(Version::parse);
-    version.map_or(SupportState::Unknown, |version| versions.support(version, today))
 }
 
 /// The policy that judges gateways and sites.
