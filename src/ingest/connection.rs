@@ -139,8 +139,9 @@ impl Conn {
                 }
             }
         }
-        if std::mem::take(&mut self.heard) && step.env.counters.frames.get() == frames_before {
-            self.session.transport_seen(&step.env);
+        if std::mem::take(&mut self.heard) {
+            let brought_frames = step.env.counters.frames.get() != frames_before;
+            self.session.transport_seen(brought_frames, &step.env);
         }
     }
 

@@ -166,10 +166,12 @@ impl Session {
         if budget.packet(env.now) { Ok(()) } else { Err(CloseCode::TooFast) }
     }
 
-    /// Packets came in and brought no frame: the path works, the heartbeat's own clock does not move.
-    pub(super) fn transport_seen(&self, env: &Env<'_>) {
+    /// Packets came in: the path works. A sensor's own frame has said so already where it was observed; a
+    /// gateway's frames move the clocks of its sensors, never its own.
+    pub(super) fn transport_seen(&self, brought_frames: bool, env: &Env<'_>) {
         match self {
             Session::None => {}
+            Session::Sensor(_) if brought_frames => {}
             Session::Sensor(sensor) => {
                 env.live.seen_transport(sensor.slot, sensor.epoch, env.now);
             }

@@ -223,7 +223,7 @@ pub fn evidence_of(entry: &JournalEntry) -> Vec<crate::health::Evidence> {
 }
 
 /// The engine's evidence has static names. Those read back after a restart are few and the same again and
-/// again: each different one is kept for ever, at most [`INTERNED_MAX`] of them.
+/// again: each different one is kept for ever, at most `INTERNED_MAX` of them.
 fn intern(text: &str) -> &'static str {
     use std::collections::HashSet;
     use std::sync::{Mutex, OnceLock, PoisonError};

@@ -1,7 +1,7 @@
 //! The predicates: pure functions from what is known of a sensor, its policy and the engine's own standing
 //! to "holds", "does not hold" or "unknown".
 //!
-//! [`judge_all`] is the sweep's way: all rules at once, bits and one next deadline, nothing allocated.
+//! `judge_all` is the sweep's way: all rules at once, bits and one next deadline, nothing allocated.
 //! [`evaluate`] is the way of people: one rule, with the values and thresholds that decided it. Both call
 //! the same predicates, so what a person reads is what the sweep did.
 //!

@@ -215,6 +215,26 @@ async fn a_gateway_speaks_for_its_sites_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_gateway_is_heard_when_its_frames_are() {
+    let rig = Rig::new(1);
+    rig.register(SensorId::from_number(1));
+    let gateway = rig.gateway(1, &[SITE]).await;
+    let index = rig.live.find_gateway(fleetpulse::wire::id::GatewayId::from_number(1)).unwrap();
+    let mut stream = gateway.connection.open_uni().await.unwrap();
+    for sequence in 1..=5 {
+        stream.write_all(&frame(SensorId::from_number(1), sequence)).await.unwrap();
+        rig.until_received(1, sequence).await;
+        let frame_time = rig.snapshot(1).last_heartbeat;
+        rig.until("the gateway is seen no earlier than its frame", |rig| {
+            rig.live.gateway_snapshot(index).is_some_and(|gateway| gateway.last_seen >= frame_time)
+        })
+        .await;
+        // Without acknowledgements or anything else on the way that would be heard instead.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_gateways_frames_may_be_cut_anywhere() {
     let rig = Rig::new(1);
     for number in 1..=50 {
