@@ -50,7 +50,7 @@ pub use counters::{
     Count, CountersSnapshot, HANDSHAKE_FAILURES, IngestCounters, Lag, LagSnapshot, ShardCounters,
 };
 pub use keys::IngestKeys;
-pub use session::LeafCheck;
+pub use session::{Began, Env, GatewaySession, LeafCheck, SensorSession, Session};
 
 use command::{Inbox, Inboxes, inbox};
 use shard::{Pulse, Shard, ShardParts, WAKER};

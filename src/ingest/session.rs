@@ -30,15 +30,19 @@ pub trait LeafCheck: Send + Sync + 'static {
 }
 
 /// What a session needs of its shard for one step.
-pub(super) struct Env<'a> {
+pub struct Env<'a> {
+    /// Where frames go.
     pub live: &'a LiveState,
+    /// What the shard counts.
     pub counters: &'a ShardCounters,
+    /// Now.
     pub now: MonoNanos,
 }
 
-/// A connection after its handshake.
+/// A connection after its handshake. Public because it is all that ingest does with a peer's bytes, without the
+/// sockets: what is fuzzed is what runs.
 #[derive(Debug)]
-pub(super) enum Session {
+pub enum Session {
     /// Not through the handshake, or over.
     None,
     /// One sensor, speaking for itself.
@@ -47,8 +51,9 @@ pub(super) enum Session {
     Gateway(Box<GatewaySession>),
 }
 
+/// A sensor's connection.
 #[derive(Debug)]
-pub(super) struct SensorSession {
+pub struct SensorSession {
     id: SensorId,
     slot: SlotHandle,
     epoch: u64,
@@ -58,8 +63,9 @@ pub(super) struct SensorSession {
     common: Common,
 }
 
+/// A gateway's connection.
 #[derive(Debug)]
-pub(super) struct GatewaySession {
+pub struct GatewaySession {
     epoch: u64,
     stream: StreamFrames,
     partial_since: Option<MonoNanos>,
@@ -87,14 +93,16 @@ struct Common {
 
 /// A session began; who had the place before has to go.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Began {
+pub struct Began {
+    /// Who had it.
     pub replaced: Option<OwnerRef>,
+    /// It is a gateway's.
     pub gateway: bool,
 }
 
 impl Session {
     /// After the handshake: the leaf was judged good; takes the slot.
-    pub(super) fn begin(leaf: &Leaf, owner: OwnerRef, env: &Env<'_>) -> Result<(Session, Began), CloseCode> {
+    pub fn begin(leaf: &Leaf, owner: OwnerRef, env: &Env<'_>) -> Result<(Session, Began), CloseCode> {
         let common = Common { serial: leaf.serial, not_after: leaf.not_after, heard: env.now };
         match leaf.identity {
             PeerIdentity::Sensor(id) => {
@@ -133,7 +141,7 @@ impl Session {
     }
 
     /// Who this is; `None` before the handshake and after the end.
-    pub(super) fn identity(&self) -> Option<PeerIdentity> {
+    pub fn identity(&self) -> Option<PeerIdentity> {
         match self {
             Session::None => None,
             Session::Sensor(sensor) => Some(PeerIdentity::Sensor(sensor.id)),
@@ -142,7 +150,7 @@ impl Session {
     }
 
     /// The certificate's serial.
-    pub(super) fn serial(&self) -> Option<&Serial> {
+    pub fn serial(&self) -> Option<&Serial> {
         self.common().map(|common| &common.serial)
     }
 
@@ -156,7 +164,7 @@ impl Session {
 
     /// A packet of this connection came in, whatever is in it.
     #[inline]
-    pub(super) fn packet(&mut self, env: &Env<'_>) -> Result<(), CloseCode> {
+    pub fn packet(&mut self, env: &Env<'_>) -> Result<(), CloseCode> {
         let (budget, common) = match self {
             Session::None => return Ok(()),
             Session::Sensor(sensor) => (&mut sensor.budget, &mut sensor.common),
@@ -168,7 +176,7 @@ impl Session {
 
     /// Packets came in: the path works. A sensor's own frame has said so already where it was observed; a
     /// gateway's frames move the clocks of its sensors, never its own.
-    pub(super) fn transport_seen(&self, brought_frames: bool, env: &Env<'_>) {
+    pub fn transport_seen(&self, brought_frames: bool, env: &Env<'_>) {
         match self {
             Session::None => {}
             Session::Sensor(_) if brought_frames => {}
@@ -183,7 +191,7 @@ impl Session {
 
     /// A QUIC datagram.
     #[inline]
-    pub(super) fn datagram(&mut self, bytes: &[u8], env: &Env<'_>) -> Result<(), CloseCode> {
+    pub fn datagram(&mut self, bytes: &[u8], env: &Env<'_>) -> Result<(), CloseCode> {
         for frame in frames(bytes) {
             match self {
                 Session::None => return Ok(()),
@@ -195,7 +203,7 @@ impl Session {
     }
 
     /// The next bytes of a gateway's stream. Sensors have no stream.
-    pub(super) fn stream(&mut self, chunk: &[u8], env: &Env<'_>) -> Result<(), CloseCode> {
+    pub fn stream(&mut self, chunk: &[u8], env: &Env<'_>) -> Result<(), CloseCode> {
         let Session::Gateway(gateway) = self else { return Err(CloseCode::Protocol) };
         let GatewaySession { stream, partial_since, relay, .. } = &mut **gateway;
         let mut verdict = Ok(());
@@ -220,7 +228,7 @@ impl Session {
     }
 
     /// The gateway's stream ended; another may follow.
-    pub(super) fn stream_ended(&mut self, env: &Env<'_>) -> Result<(), CloseCode> {
+    pub fn stream_ended(&mut self, env: &Env<'_>) -> Result<(), CloseCode> {
         let Session::Gateway(gateway) = self else { return Ok(()) };
         let unfinished = gateway.stream.unfinished() > 0;
         gateway.stream = StreamFrames::new();
@@ -233,7 +241,7 @@ impl Session {
     }
 
     /// Looked at every few seconds: does it have to go, because of its certificate or its stream?
-    pub(super) fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<(), CloseCode> {
+    pub fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<(), CloseCode> {
         if self.common().is_some_and(|common| common.not_after < unix) {
             return Err(CloseCode::CertificateExpired);
         }
@@ -247,7 +255,7 @@ impl Session {
     }
 
     /// Nothing came for longer than three of its intervals: its connection is as good as gone.
-    pub(super) fn fell_silent(&self, now: MonoNanos) -> bool {
+    pub fn fell_silent(&self, now: MonoNanos) -> bool {
         let (common, interval_ms) = match self {
             Session::None => return false,
             Session::Sensor(sensor) => (&sensor.common, sensor.interval_ms),
@@ -258,7 +266,7 @@ impl Session {
     }
 
     /// True once when the sensor keeps another interval than the wanted one (zero: any is fine).
-    pub(super) fn should_be_told(&mut self, wanted_ms: u32) -> bool {
+    pub fn should_be_told(&mut self, wanted_ms: u32) -> bool {
         let Session::Sensor(sensor) = self else { return false };
         let tell = wanted_ms != 0
             && sensor.interval_ms != 0
@@ -271,7 +279,7 @@ impl Session {
     }
 
     /// The connection is over: gives the slot back, unless somebody else has it by now.
-    pub(super) fn end(&mut self, env: &Env<'_>) {
+    pub fn end(&mut self, env: &Env<'_>) {
         match std::mem::replace(self, Session::None) {
             Session::None => {}
             Session::Sensor(sensor) => {
