@@ -81,7 +81,7 @@ pub struct Heartbeat {
     pub endpoint_states: [u8; ENDPOINTS_MAX],
     /// Why the update failed, the vendor's number; zero = no error.
     pub update_error: u16,
-    /// Monitored interfaces that exist.
+    /// Monitored interfaces: those that should be there, missing ones included.
     pub interfaces_total: u16,
     /// Monitored interfaces whose link is up.
     pub interfaces_up: u16,

@@ -43,7 +43,8 @@ struct Counters {
 /// Monitored interfaces together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interfaces {
-    /// How many of the configured ones exist.
+    /// How many are configured. One that the host does not have counts too: it is watched and sees nothing, and
+    /// a sensor whose only interface is gone must not look like one that has nothing to watch.
     pub total: u16,
     /// How many have a link.
     pub up: u16,
@@ -93,13 +94,12 @@ impl Host {
     /// The monitored interfaces now. All counters come from one file; the link from two small ones each.
     pub fn interfaces(&mut self) -> Interfaces {
         let table = read_bounded(&self.paths.proc.join("net/dev"), PROC_FILE_BYTES_MAX).unwrap_or_default();
-        let (mut total, mut up, mut with_traffic) = (0, 0, 0);
+        let (mut up, mut with_traffic) = (0, 0);
         for (name, last) in self.names.iter().zip(&mut self.last) {
             let Some(now) = counters_of(&table, name) else {
                 *last = None;
                 continue;
             };
-            total += 1;
             if link_is_up(&self.paths.sys.join("class/net").join(name)) {
                 up += 1;
             }
@@ -112,6 +112,7 @@ impl Host {
             }
         }
         let Counters { packets, bytes, dropped } = self.sums;
+        let total = u16::try_from(self.names.len()).unwrap_or(u16::MAX);
         Interfaces { total, up, with_traffic, packets, bytes, dropped }
     }
 
@@ -282,7 +283,7 @@ mod tests {
     fn traffic_counts_from_the_start_and_survives_a_reset_counter() {
         let root = fake(NET, "cpu  0 0 0 100\n");
         let mut host = host(&root);
-        assert_eq!(host.interfaces(), Interfaces { total: 3, up: 2, ..Interfaces::default() });
+        assert_eq!(host.interfaces(), Interfaces { total: 4, up: 2, ..Interfaces::default() });
 
         let more = NET.replace("1000 10 0 2 1", "1600 14 0 5 1");
         fs::write(root.path().join("proc/net/dev"), &more).expect("file");
@@ -301,7 +302,7 @@ mod tests {
         let root = fake(NET, "");
         let mut host = host(&root);
         fs::write(root.path().join("proc/net/dev"), HEAD).expect("file");
-        assert_eq!(host.interfaces().total, 0);
+        assert_eq!(host.interfaces(), Interfaces { total: 4, ..Interfaces::default() });
         fs::write(root.path().join("proc/net/dev"), format!("{HEAD}{NET}")).expect("file");
         assert_eq!(host.interfaces().packets, 0);
     }
@@ -325,7 +326,7 @@ mod tests {
         let paths = HostPaths::under(empty.path());
         assert_eq!(temperature_decicelsius(&paths), UNKNOWN_I16);
         let mut nothing = Host::new(paths, &["eth1".to_owned()]);
-        assert_eq!(nothing.interfaces(), Interfaces::default());
+        assert_eq!(nothing.interfaces(), Interfaces { total: 1, ..Interfaces::default() });
         assert_eq!((nothing.cpu_permille(), nothing.memory_permille()), (UNKNOWN_U16, UNKNOWN_U16));
         assert_eq!(disk_permille(&empty.path().join("missing")), UNKNOWN_U16);
         assert!(disk_permille(empty.path()) <= 1_000);
@@ -334,7 +335,7 @@ mod tests {
     #[test]
     fn nonsense_in_the_kernels_files_is_unknown() {
         for net in ["eth1:", "eth1: a b c d e", "eth1 1 2 3 4 5", "eth1: 99999999999999999999 1 1 1 1"] {
-            assert_eq!(host(&fake(net, "cpu  x\n")).interfaces().total, 0, "{net}");
+            assert_eq!(host(&fake(net, "cpu  x\n")).interfaces().up, 0, "{net}");
         }
         assert_eq!(permille(u64::MAX, u64::MAX), 1_000);
         assert_eq!(permille(7, 0), 1_000);

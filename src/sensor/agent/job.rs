@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::config::Job;
 use crate::wire::heartbeat::BackupResult;
@@ -59,25 +59,34 @@ pub(super) async fn run(job: &Job) -> Ended {
             return Ended::NotStarted;
         }
     };
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
     match tokio::time::timeout(job.timeout, child.wait()).await {
-        Ok(Ok(status)) => status.code().map_or(Ended::Signal, Ended::Code),
+        Ok(Ok(status)) => {
+            group.0 = None;
+            status.code().map_or(Ended::Signal, Ended::Code)
+        }
         Ok(Err(error)) => {
             tracing::warn!(job = job.name, %error, "command is lost");
             Ended::Signal
         }
         Err(_) => {
-            end(&mut child).await;
+            drop(group);
+            let _ = child.wait().await;
             Ended::TimedOut
         }
     }
 }
 
-/// Kills the command with everything that it started.
-async fn end(child: &mut Child) {
-    if let Some(group) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-        let _ = kill_process_group(group, Signal::KILL);
+/// A command with everything that it started; killed when dropped, so that neither a timeout nor the end of
+/// the agent leaves anything behind. Emptied once the command was waited for: its number may be another's.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
-    let _ = child.wait().await;
 }
 
 #[cfg(test)]
@@ -106,25 +115,44 @@ mod tests {
         assert_eq!(run(&nothing).await, Ended::NotStarted);
     }
 
-    #[tokio::test]
-    async fn a_command_that_hangs_is_killed_with_its_children() {
-        let folder = tempfile::tempdir().expect("folder");
+    /// A command that starts another one and waits for it, and the file where the other's number is.
+    fn hanging(folder: &tempfile::TempDir) -> (Job, std::path::PathBuf) {
         let file = folder.path().join("child");
-        let script = format!("sleep 1000 & echo $! > '{}'; wait", file.display());
-        let hanging = Job { timeout: Duration::from_millis(500), ..job(&script) };
-        assert_eq!(run(&hanging).await, Ended::TimedOut);
-        let child: i32 = std::fs::read_to_string(&file).expect("started").trim().parse().expect("a number");
-        // Killed; whoever inherits it has to bury it.
-        let gone = || {
-            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-            stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")
-        };
+        let script = format!("sleep 1000 & echo $! > '{0}.new' && mv '{0}.new' '{0}'; wait", file.display());
+        (job(&script), file)
+    }
+
+    async fn is_gone(file: &std::path::Path) -> bool {
+        let child: i32 = std::fs::read_to_string(file).expect("started").trim().parse().expect("a number");
         for _ in 0..100 {
-            if gone() {
-                return;
+            // Killed; whoever inherits it has to bury it.
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ") {
+                return true;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("the child lives on");
+        false
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_with_its_children() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (hanging, file) = hanging(&folder);
+        assert_eq!(run(&Job { timeout: Duration::from_millis(500), ..hanging }).await, Ended::TimedOut);
+        assert!(is_gone(&file).await, "the child lives on");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_agent_ends_commands_with_their_children() {
+        let folder = tempfile::tempdir().expect("folder");
+        let (hanging, file) = hanging(&folder);
+        let running = tokio::spawn(async move { run(&hanging).await });
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.abort();
+        assert!(running.await.expect_err("aborted").is_cancelled());
+        assert!(is_gone(&file).await, "the child lives on");
     }
 }

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::config::{AgentConfig, AgentConfigError, Endpoint, Proxy};
@@ -18,6 +19,9 @@ use crate::identity::ClockTime;
 use crate::limits::{CA_FILE_BYTES_MAX, PROXY_ANSWER_BYTES_MAX, RESOLVED_ADDRESSES_MAX};
 use crate::time::Clock;
 use crate::wire::heartbeat::EndpointState;
+
+/// Time between the tries of two addresses of one name.
+const CONNECT_STAGGER: Duration = Duration::from_millis(250);
 
 /// Why an endpoint is not reachable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,8 +149,27 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, St
     if addresses.is_empty() { Err(format!("'{host}' has no address")) } else { Ok(addresses) }
 }
 
+/// Tries all addresses, each a moment after the one before (RFC 8305): one that swallows packets, as IPv6
+/// without a way out does, must not use up the time of those that work.
 async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-    TcpStream::connect(addresses).await.map_err(Failure::general)
+    let mut tries = JoinSet::new();
+    let mut wait = Duration::ZERO;
+    for address in addresses.iter().copied() {
+        tries.spawn(async move {
+            tokio::time::sleep(wait).await;
+            TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))
+        });
+        wait += CONNECT_STAGGER;
+    }
+    let mut why = "it has no address".to_owned();
+    while let Some(tried) = tries.join_next().await {
+        match tried {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = error,
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(Failure::general(why))
 }
 
 /// Asks the proxy for a tunnel, first without credentials, so that needless ones are noticed. True = they are.

@@ -158,6 +158,23 @@ async fn a_proxy_may_want_credentials_or_not() {
     assert_eq!(check(open, None, &endpoint("localhost", 1, true)).await, EndpointState::General);
 }
 
+#[tokio::test]
+async fn an_address_that_swallows_packets_does_not_use_up_the_time_of_one_that_answers() {
+    // Nobody accepts here: two connections fill the queue, and the kernel drops whoever comes then.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("socket");
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+    full.listen(0).expect("listens");
+    let swallows = full.local_addr().expect("address").as_socket().expect("IPv4");
+    let mut queue = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(300), TcpStream::connect(swallows)).await {
+        queue.push(stream);
+    }
+    let answers = TcpListener::bind("127.0.0.1:0").await.expect("socket");
+    let addresses = [swallows, answers.local_addr().expect("address")];
+    let connected = timeout(PATIENCE, connect(&addresses)).await.expect("in time").expect("the second one");
+    assert_eq!(connected.peer_addr().expect("address"), addresses[1]);
+}
+
 #[test]
 fn a_proxys_answer_is_read_with_care() {
     assert_eq!(status_of(b"HTTP/1.1 200 OK\r\n\r\n"), Some(200));
