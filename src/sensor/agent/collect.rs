@@ -1,5 +1,6 @@
 //! The heartbeat: what the host says at once, and the latest findings of the background tasks.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use tokio::time::timeout;
 
 use super::config::{AgentConfig, Endpoint, Job, host_and_port};
 use super::host::{Host, HostPaths, disk_permille, temperature_decicelsius};
-use super::probe::{Prober, Trust, reach};
+use super::probe::{Failure, Prober, Trust, reach};
 use super::status::Status;
-use super::{job, sntp};
+use super::{job, kernel_clock, sntp};
 use crate::limits::{LOCAL_CHECK_EVERY, LOCAL_CHECK_TIMEOUT};
 use crate::sensor::{Beat, Boot, Source};
 use crate::time::{Clock, MonoNanos, SystemClock};
@@ -157,13 +158,16 @@ struct Network {
     endpoints: Vec<Endpoint>,
     ntp: Vec<(String, u16)>,
     directory: Vec<(String, u16)>,
-    last: [EndpointState; ENDPOINTS_MAX],
+    /// What was said last about each, so that only changes are logged.
+    last: HashMap<What, EndpointState>,
 }
 
-enum Answer {
-    Endpoint(usize, EndpointState, String),
-    Ntp(bool),
-    Directory(bool),
+/// What is checked: one of a kind, by its place in the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    Endpoint(usize),
+    Ntp(usize),
+    Directory(usize),
 }
 
 impl Network {
@@ -178,7 +182,7 @@ impl Network {
             endpoints: config.endpoints.clone(),
             ntp: split(&config.ntp_servers, Some(123)),
             directory: split(&config.directory_servers, None),
-            last: [EndpointState::NotConfigured; ENDPOINTS_MAX],
+            last: HashMap::new(),
         }
     }
 
@@ -188,42 +192,80 @@ impl Network {
         let mut checks = JoinSet::new();
         for (place, endpoint) in self.endpoints.iter().cloned().enumerate() {
             let prober = self.prober.clone();
-            checks.spawn(async move {
-                match prober.check(&endpoint).await {
-                    Ok(()) => Answer::Endpoint(place, EndpointState::Ok, String::new()),
-                    Err(failure) => Answer::Endpoint(place, failure.state, failure.reason),
-                }
-            });
+            checks.spawn(async move { (What::Endpoint(place), prober.check(&endpoint).await) });
         }
-        for (host, port) in self.ntp.iter().cloned() {
-            checks.spawn(async move {
-                Answer::Ntp(matches!(timeout(patience, sntp::ask(&host, port)).await, Ok(Ok(()))))
-            });
+        for (place, (host, port)) in self.ntp.iter().cloned().enumerate() {
+            checks.spawn(async move { (What::Ntp(place), in_time(patience, sntp::ask(&host, port)).await) });
         }
-        for (host, port) in self.directory.iter().cloned() {
-            checks.spawn(async move {
-                Answer::Directory(matches!(timeout(patience, reach(&host, port)).await, Ok(Ok(()))))
-            });
+        for (place, (host, port)) in self.directory.iter().cloned().enumerate() {
+            checks
+                .spawn(async move { (What::Directory(place), in_time(patience, reach(&host, port)).await) });
         }
         let mut states = [EndpointState::NotConfigured; ENDPOINTS_MAX];
-        let mut ntp = if self.ntp.is_empty() { NtpState::NotConfigured } else { NtpState::Unreachable };
-        let mut reachable = 0;
-        while let Some(answer) = checks.join_next().await {
-            match answer {
-                Ok(Answer::Endpoint(place, state, reason)) => {
-                    if std::mem::replace(&mut self.last[place], state) != state {
-                        let host = &self.endpoints[place].host;
-                        tracing::info!(host, state = state.as_str(), reason, "endpoint");
-                    }
-                    states[place] = state;
+        let (mut ntp_answers, mut reachable) = (false, 0);
+        while let Some(checked) = checks.join_next().await {
+            let (what, found) = match checked {
+                Ok(checked) => checked,
+                Err(error) => {
+                    tracing::error!(%error, "a check ended early");
+                    continue;
                 }
-                Ok(Answer::Ntp(true)) => ntp = NtpState::Ok,
-                Ok(Answer::Directory(true)) => reachable += 1,
-                Ok(_) => {}
-                Err(error) => tracing::error!(%error, "a check ended early"),
+            };
+            self.say(what, found.as_ref().err());
+            match what {
+                What::Endpoint(place) => {
+                    states[place] = found.map_or_else(|failure| failure.state, |()| EndpointState::Ok);
+                }
+                What::Ntp(_) => ntp_answers |= found.is_ok(),
+                What::Directory(_) => reachable += u8::from(found.is_ok()),
             }
         }
+        let ntp = ntp_state(!self.ntp.is_empty(), ntp_answers, kernel_clock::is_synchronised);
         (states, ntp, (u8::try_from(self.directory.len()).unwrap_or(u8::MAX), reachable))
+    }
+
+    /// A line when something is reachable that was not, or not any more, or for another reason.
+    fn say(&mut self, what: What, failure: Option<&Failure>) {
+        let state = failure.map_or(EndpointState::Ok, |failure| failure.state);
+        if self.last.insert(what, state) == Some(state) {
+            return;
+        }
+        let (kind, (host, port)) = match what {
+            What::Endpoint(place) => {
+                let endpoint = &self.endpoints[place];
+                ("endpoint", (&endpoint.host, endpoint.port))
+            }
+            What::Ntp(place) => ("time server", (&self.ntp[place].0, self.ntp[place].1)),
+            What::Directory(place) => {
+                ("directory server", (&self.directory[place].0, self.directory[place].1))
+            }
+        };
+        match failure {
+            None => tracing::info!(host, port, "{kind} reachable"),
+            Some(failure) => {
+                let (state, reason) = (failure.state.as_str(), &failure.reason);
+                tracing::warn!(host, port, state, reason, "{kind} not reachable");
+            }
+        }
+    }
+}
+
+async fn in_time(patience: Duration, check: impl Future<Output = Result<(), String>>) -> Result<(), Failure> {
+    let found = timeout(patience, check).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    found.map_err(|reason| Failure { state: EndpointState::General, reason })
+}
+
+/// Configured time servers are asked themselves. Where none is, the host may still have a service of its own:
+/// the kernel knows.
+fn ntp_state(configured: bool, answers: bool, kernel: impl Fn() -> Option<bool>) -> NtpState {
+    match (configured, answers) {
+        (true, true) => NtpState::Ok,
+        (true, false) => NtpState::Unreachable,
+        (false, _) => match kernel() {
+            Some(true) => NtpState::Ok,
+            Some(false) => NtpState::NotConfigured,
+            None => NtpState::Unknown,
+        },
     }
 }
 

@@ -90,12 +90,22 @@ async fn findings_of_the_background_arrive() {
         heartbeat.endpoint_states[..3],
         [EndpointState::Ok, EndpointState::General, EndpointState::NotConfigured].map(EndpointState::to_wire)
     );
-    assert_eq!(heartbeat.ntp_state, NtpState::NotConfigured.to_wire());
+    assert_ne!(heartbeat.ntp_state, NtpState::Unreachable.to_wire());
     assert_eq!(heartbeat.self_test_failed, 2);
     assert_eq!(heartbeat.backup_result, BackupResult::Network.to_wire());
     assert_eq!(heartbeat.flags, FLAG_LOCAL_OVERRIDE);
     assert_ne!(heartbeat.disk_permille[0], UNKNOWN_U16);
     assert_eq!(inline_str(&heartbeat.version), Some("22.3.8"));
+}
+
+#[test]
+fn where_no_time_server_is_set_the_kernel_knows_whether_something_keeps_the_clock() {
+    let not_asked = || -> Option<bool> { panic!("configured servers speak for themselves") };
+    assert_eq!(ntp_state(true, true, not_asked), NtpState::Ok);
+    assert_eq!(ntp_state(true, false, not_asked), NtpState::Unreachable);
+    assert_eq!(ntp_state(false, false, || Some(true)), NtpState::Ok);
+    assert_eq!(ntp_state(false, false, || Some(false)), NtpState::NotConfigured);
+    assert_eq!(ntp_state(false, false, || None), NtpState::Unknown);
 }
 
 #[test]

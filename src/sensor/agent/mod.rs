@@ -11,6 +11,7 @@ mod collect;
 mod config;
 mod host;
 mod job;
+mod kernel_clock;
 mod probe;
 mod sntp;
 mod status;
