@@ -83,19 +83,30 @@ pub struct Endpoint {
 }
 
 /// An HTTP proxy.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// Name or address.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// User and password.
-    pub credentials: Option<(String, String)>,
+    /// Who we are there.
+    pub credentials: Option<Credentials>,
 }
 
-impl fmt::Debug for Proxy {
+/// User and password for a proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User.
+    pub user: String,
+    /// Password, as it was read from the file.
+    pub password: String,
+    /// The file that it is read from.
+    pub password_file: PathBuf,
+}
+
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Proxy({}:{}, credentials: {})", self.host, self.port, self.credentials.is_some())
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -112,22 +123,54 @@ pub struct Job {
     pub timeout: Duration,
 }
 
+/// What a command line says; each is stronger than the file, lists as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentFlags {
+    /// `servers`; empty = as in the file.
+    pub servers: Vec<String>,
+    /// `server_name`.
+    pub server_name: Option<String>,
+    /// `identity_dir`.
+    pub identity_dir: Option<PathBuf>,
+    /// `interfaces`; empty = as in the file.
+    pub interfaces: Vec<String>,
+}
+
 impl AgentConfig {
-    /// Reads a configuration file.
-    pub fn read(path: &Path) -> Result<AgentConfig, AgentConfigError> {
-        let text = super::host::read_bounded(path, AGENT_CONFIG_BYTES_MAX)
-            .map_err(|error| AgentConfigError(format!("{} can't be read: {error}", path.display())))?;
-        AgentConfig::from_toml(&text)
+    /// Every key with its meaning, range and default, as a file that can be filled in.
+    pub const KEYS: &str = include_str!("agent.toml");
+
+    /// Default < file < flags.
+    pub fn load(file: Option<&Path>, flags: &AgentFlags) -> Result<AgentConfig, AgentConfigError> {
+        let mut written = match file {
+            None => Written::default(),
+            Some(path) => {
+                let shown = path.display();
+                let text = super::host::read_bounded(path, AGENT_CONFIG_BYTES_MAX).map_err(|error| {
+                    AgentConfigError(format!("{shown}: {error}; give the path of a readable TOML file"))
+                })?;
+                parse(&text).map_err(|problem| AgentConfigError(format!("{shown}: {problem}")))?
+            }
+        };
+        if !flags.servers.is_empty() {
+            written.servers.clone_from(&flags.servers);
+        }
+        if !flags.interfaces.is_empty() {
+            written.interfaces.clone_from(&flags.interfaces);
+        }
+        written.server_name = flags.server_name.clone().or(written.server_name);
+        written.identity_dir = flags.identity_dir.clone().or(written.identity_dir);
+        AgentConfig::from_written(written)
     }
 
     /// Reads a configuration.
     pub fn from_toml(text: &str) -> Result<AgentConfig, AgentConfigError> {
-        let written: Written = toml::from_str(text).map_err(|error| {
-            let line =
-                error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
-            AgentConfigError(format!("line {line}: {}", error.message().replace('\n', " ")))
-        })?;
-        AgentConfig::from_written(written)
+        AgentConfig::from_written(parse(text).map_err(AgentConfigError)?)
+    }
+
+    /// The configuration in use as TOML, which [`AgentConfig::from_toml`] reads back. No password is in it.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&Written::from(self)).expect("texts, numbers and tables of them")
     }
 
     fn from_written(written: Written) -> Result<AgentConfig, AgentConfigError> {
@@ -147,9 +190,10 @@ impl AgentConfig {
             CHECK_TIMEOUT_MAX,
         )?;
         let servers = some("servers", written.servers, 1, AGENT_SERVERS_MAX)?;
-        for server in &servers {
-            host_and_port("servers", server, None)?;
-        }
+        let server_name = server_name(&servers, written.server_name)?;
+        let identity_dir = written.identity_dir.ok_or_else(|| {
+            AgentConfigError::new("identity_dir", "", "the folder that `fleetpulse ca add-sensor` made")
+        })?;
         let interfaces = some("interfaces", written.interfaces, 0, AGENT_INTERFACES_MAX)?;
         for name in &interfaces {
             if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) || name.starts_with('.') {
@@ -175,8 +219,8 @@ impl AgentConfig {
         let self_tests = some("self_tests", written.self_tests, 0, SELF_TESTS_MAX)?;
         let disks = written.disks;
         Ok(AgentConfig {
-            server_name: written.server_name,
-            identity_dir: written.identity_dir,
+            server_name,
+            identity_dir,
             profile: profile(written.profile)?,
             disks: [
                 Some(disks.root.unwrap_or_else(|| PathBuf::from("/"))),
@@ -207,6 +251,31 @@ impl AgentConfig {
             ntp_servers,
             directory_servers,
         })
+    }
+}
+
+fn parse(text: &str) -> Result<Written, String> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        format!("line {line}: {}", error.message().replace('\n', " "))
+    })
+}
+
+/// The name that the servers' certificates must have: as written, or the host that all of them share.
+fn server_name(servers: &[String], written: Option<String>) -> Result<String, AgentConfigError> {
+    let mut hosts = Vec::new();
+    for server in servers {
+        hosts.push(host_and_port("servers", server, None)?.0);
+    }
+    hosts.dedup();
+    match (written, hosts.as_slice()) {
+        (Some(name), _) => host_and_port("server_name", &name, Some(1)).map(|_| name),
+        (None, [host]) => Ok(host.clone()),
+        (None, hosts) => Err(AgentConfigError::new(
+            "server_name",
+            "",
+            &format!("the one name in the certificates of {}", hosts.join(", ")),
+        )),
     }
 }
 
@@ -286,7 +355,8 @@ fn proxy(written: written::Proxy) -> Result<Proxy, AgentConfigError> {
                     file.display()
                 ))
             })?;
-            Some((user, password.trim_end_matches(['\r', '\n']).to_owned()))
+            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            Some(Credentials { user, password, password_file: file })
         }
         (user, _) => {
             let right = "both user and password_file, or neither";
@@ -312,6 +382,8 @@ fn job(key: &str, name: String, written: written::Job) -> Result<Job, AgentConfi
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const LEAST: &str =
@@ -351,6 +423,7 @@ mod tests {
     fn each_mistake_is_one_line_that_names_key_and_value() {
         let cases = [
             ("intervall = '2s'", "intervall"),
+            ("interval = 2", "line 4: invalid type: integer `2`"),
             ("interval = '2'", "interval: '2' is not valid; give a duration"),
             ("interval = '1h'", "interval: '1h' is not valid; give 100ms to 5m"),
             ("profile = 'X1'", "profile: 'X1' is not valid; give one of"),
@@ -374,13 +447,102 @@ mod tests {
         }
         let many: String = (0..9).map(|n| format!("[[endpoints]]\naddress = 'h{n}:1'\n")).collect();
         assert!(with(&many).expect_err("nine").to_string().contains("0 to 8 entries"));
-        assert!(AgentConfig::from_toml("servers = []").is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        for (text, said) in [
+            ("servers = []", "servers: '0 entries' is not valid; give 1 to 16 entries"),
+            ("servers = ['a']", "servers: 'a' is not valid; give host:port"),
+            (
+                "servers = ['a:1']",
+                "identity_dir: '' is not valid; give the folder that `fleetpulse ca add-sensor`",
+            ),
+            (
+                "servers = ['a:1', 'b:1']\nidentity_dir = 'x'",
+                "server_name: '' is not valid; give the one name in the certificates of a, b",
+            ),
+            ("servers = ['a:1']\nserver_name = 'a b'\nidentity_dir = 'x'", "server_name: 'a b'"),
+        ] {
+            let problem = AgentConfig::from_toml(text).expect_err(text).to_string();
+            assert!(problem.starts_with(said), "{problem}");
+        }
+        let one = "servers = ['[2001:db8::1]:1', '[2001:db8::1]:2']\nidentity_dir = 'x'";
+        assert_eq!(AgentConfig::from_toml(one).expect("one host").server_name, "2001:db8::1");
+    }
+
+    #[test]
+    fn flags_are_stronger_than_the_file() {
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("agent.toml");
+        std::fs::write(&file, format!("{LEAST}interfaces = ['eth1']\ninterval = '2s'\n")).expect("file");
+        let config = AgentConfig::load(Some(&file), &AgentFlags::default()).expect("valid");
+        assert_eq!((&*config.servers[0], &*config.interfaces[0]), ("hub.example:7400", "eth1"));
+        let flags = AgentFlags {
+            servers: vec!["127.0.0.1:1".to_owned()],
+            server_name: Some("b".to_owned()),
+            identity_dir: Some("/i".into()),
+            interfaces: vec!["lo".to_owned()],
+        };
+        for (file, interval) in [(Some(&*file), 2), (None, 10)] {
+            let config = AgentConfig::load(file, &flags).expect("valid");
+            assert_eq!((config.servers, config.server_name), (flags.servers.clone(), "b".to_owned()));
+            assert_eq!((config.identity_dir, config.interfaces), ("/i".into(), flags.interfaces.clone()));
+            assert_eq!(config.interval, Duration::from_secs(interval));
+        }
+        std::fs::write(&file, "servers = 1\n").expect("file");
+        let problem = AgentConfig::load(Some(&file), &flags).expect_err("a number").to_string();
+        assert!(problem.starts_with(&format!("{}: line 1: invalid type", file.display())), "{problem}");
+        let problem = AgentConfig::load(Some(Path::new("/no/such")), &flags).expect_err("none").to_string();
+        assert!(problem.starts_with("/no/such: No such file"), "{problem}");
+    }
+
+    #[test]
+    fn the_list_of_keys_says_the_defaults_and_misses_none() {
+        let config = AgentConfig::from_toml(&format!("{LEAST}{}", AgentConfig::KEYS)).expect("as printed");
+        assert_eq!(config, with("").expect("valid"));
+        // Examples too, once they are not comments any more; and a key that were missing would show.
+        let lines = AgentConfig::KEYS.lines().map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => key,
+            _ => line,
+        });
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let config = AgentConfig::from_toml(&text).expect("every example is valid");
+        assert_eq!(AgentConfig::from_toml(&config.to_toml()).expect("reads back"), config);
+        assert_eq!(keys_of(&text), keys_of(&config.to_toml()));
+    }
+
+    fn keys_of(text: &str) -> BTreeSet<String> {
+        fn walk(prefix: &str, value: &toml::Value, keys: &mut BTreeSet<String>) {
+            match value {
+                toml::Value::Table(table) => {
+                    table.iter().for_each(|(key, value)| walk(&format!("{prefix}.{key}"), value, keys));
+                }
+                toml::Value::Array(list) if list.iter().all(toml::Value::is_table) => {
+                    list.iter().for_each(|value| walk(prefix, value, keys));
+                }
+                _ => drop(keys.insert(prefix.to_owned())),
+            }
+        }
+        let mut keys = BTreeSet::new();
+        walk("", &toml::Value::Table(text.parse().expect("TOML")), &mut keys);
+        keys
     }
 
     #[test]
     fn passwords_are_never_shown() {
-        let credentials = Some(("u".to_owned(), "secret".to_owned()));
-        let proxy = Proxy { host: "p".to_owned(), port: 1, credentials };
-        assert!(!format!("{proxy:?}").contains("secret"));
+        let folder = tempfile::tempdir().expect("folder");
+        let file = folder.path().join("password");
+        std::fs::write(&file, "secret\n").expect("file");
+        let config = with(&format!(
+            "[[endpoints]]\naddress = 'a:1'\nproxy = {{ address = 'b:2', user = 'u', password_file = '{}' }}\n",
+            file.display()
+        ))
+        .expect("valid");
+        let proxy = config.endpoints[0].proxy.clone().expect("one");
+        assert_eq!(proxy.credentials.expect("both").password, "secret");
+        assert!(!format!("{config:?}").contains("secret"));
+        assert!(!config.to_toml().contains("secret"));
+        assert_eq!(AgentConfig::from_toml(&config.to_toml()).expect("reads back"), config);
     }
 }

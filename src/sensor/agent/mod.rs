@@ -22,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use collect::{Background, Collector};
-pub use config::{AgentConfig, AgentConfigError, Endpoint, Job, Proxy};
+pub use config::{AgentConfig, AgentConfigError, AgentFlags, Credentials, Endpoint, Job, Proxy};
 pub use host::{Host, HostPaths};
 pub use probe::{Failure, Prober, Trust};
 

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::config::{AgentConfig, AgentConfigError, Endpoint, Proxy};
+use super::config::{AgentConfig, AgentConfigError, Credentials, Endpoint, Proxy};
 use crate::identity::ClockTime;
 use crate::limits::{CA_FILE_BYTES_MAX, PROXY_ANSWER_BYTES_MAX, RESOLVED_ADDRESSES_MAX};
 use crate::time::Clock;
@@ -197,11 +197,11 @@ async fn through(
 async fn ask(
     stream: &mut TcpStream,
     endpoint: &Endpoint,
-    credentials: Option<&(String, String)>,
+    credentials: Option<&Credentials>,
 ) -> Result<u16, Failure> {
     let Endpoint { host, port, .. } = endpoint;
     let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let login = credentials.map_or_else(String::new, |(user, password)| {
+    let login = credentials.map_or_else(String::new, |Credentials { user, password, .. }| {
         format!("Proxy-Authorization: Basic {}\r\n", base64(format!("{user}:{password}").as_bytes()))
     });
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n");

@@ -102,7 +102,11 @@ fn endpoint(host: &str, port: u16, tls: bool) -> Endpoint {
 }
 
 fn behind(port: u16, login: Option<(&str, &str)>, target: Endpoint) -> Endpoint {
-    let credentials = login.map(|(user, password)| (user.to_owned(), password.to_owned()));
+    let credentials = login.map(|(user, password)| Credentials {
+        user: user.to_owned(),
+        password: password.to_owned(),
+        password_file: "/never/read".into(),
+    });
     Endpoint { proxy: Some(Proxy { host: "127.0.0.1".to_owned(), port, credentials }), ..target }
 }
 
