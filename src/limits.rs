@@ -270,6 +270,11 @@ pub const GATEWAYS_MAX: usize = 65_536;
 pub const TRANSITIONS_QUEUE: usize = 65_536;
 /// Transitions written in one batch.
 pub const JOURNAL_BATCH_MAX: usize = 4_096;
+/// Transitions that wait for one reader who follows the journal, at about 500 bytes each: 32 MB when that
+/// reader hangs. Beyond it they are counted as missed; the journal itself has them all.
+pub const TAP_QUEUE: usize = TRANSITIONS_QUEUE;
+/// Readers who follow the journal at once.
+pub const TAPS_MAX: usize = 16;
 /// Time between two checkpoints of live state.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(30);
 /// Time that one history block covers.

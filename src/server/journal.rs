@@ -12,6 +12,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::fleet::FleetService;
 use super::stop::StopSignal;
+use super::tap::Taps;
 use crate::health::{EvidenceValue, Subject, Transition, TransitionKind};
 use crate::limits::JOURNAL_BATCH_MAX;
 use crate::store::{self, EntryEvidence, EntryKind, JournalEntry, Store};
@@ -55,6 +56,8 @@ pub struct JournalThread {
     pub fleet: Arc<FleetService>,
     /// Shared with metrics and readiness.
     pub stats: Arc<JournalStats>,
+    /// Who follows what was written.
+    pub taps: Arc<Taps>,
     /// The one clock.
     pub clock: Arc<dyn Clock>,
     /// Cleared entries older than this are forgotten.
@@ -103,6 +106,8 @@ impl JournalThread {
                     if self.stats.failing.swap(false, Ordering::Relaxed) {
                         tracing::info!("the journal can be written again");
                     }
+                    let written = batch.iter().zip(&places).filter(|(_, place)| place.is_some());
+                    self.taps.pass_on(written.map(|(transition, _)| transition));
                     // The engine drains this every sweep; when it is gone nobody needs to know.
                     let _ = self.durable.send(batch);
                     return;

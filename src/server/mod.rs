@@ -19,6 +19,7 @@ mod historian;
 mod journal;
 pub mod stop;
 mod sweeper;
+pub mod tap;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ use historian::HistoryThread;
 use journal::JournalThread;
 use stop::StopSignal;
 use sweeper::SweepThread;
+use tap::{Tap, Taps, TooManyTaps};
 
 use crate::config::Config;
 use crate::fleet::{Actor, Batch, Command};
@@ -106,6 +108,7 @@ pub struct Server {
     judge: Arc<Judge>,
     board: Arc<Board>,
     journal_stats: Arc<JournalStats>,
+    taps: Arc<Taps>,
     checkpoint_stats: Arc<CheckpointStats>,
     history_stats: Arc<HistoryStats>,
     stop_sweep: StopSignal,
@@ -160,6 +163,7 @@ impl Server {
         let (stop_sweep, stop_rest) = (StopSignal::default(), StopSignal::default());
         let board = Arc::new(Board::default());
         let journal_stats = Arc::new(JournalStats::default());
+        let taps = Arc::new(Taps::default());
         let checkpoint_stats = Arc::new(CheckpointStats::default());
         let history_stats = Arc::new(HistoryStats::default());
         let sweep = SweepThread {
@@ -177,6 +181,7 @@ impl Server {
             store: Arc::clone(&store),
             fleet: Arc::clone(&fleet),
             stats: Arc::clone(&journal_stats),
+            taps: Arc::clone(&taps),
             clock: Arc::clone(&shared_clock),
             keep: config.store.journal_keep,
             stop: stop_rest.clone(),
@@ -217,6 +222,7 @@ impl Server {
             judge,
             board,
             journal_stats,
+            taps,
             checkpoint_stats,
             history_stats,
             stop_sweep,
@@ -279,6 +285,11 @@ impl Server {
     /// What the journal tells of itself.
     pub fn journal_stats(&self) -> &Arc<JournalStats> {
         &self.journal_stats
+    }
+
+    /// Follows the journal: every transition that is written from now on, with its engine time.
+    pub fn tap(&self) -> Result<Tap, TooManyTaps> {
+        self.taps.open()
     }
 
     /// What the checkpoint tells of itself.

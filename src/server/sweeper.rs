@@ -78,7 +78,10 @@ impl Board {
         look(&self.totals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The summary first: who sees the time of this sweep in the sums finds its summary there too.
     fn publish(&self, summary: SweepSummary, now: MonoNanos, (raised, cleared): Counts) {
+        let summary = Arc::new(summary);
+        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&summary);
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         totals.sweeps += 1;
         totals.last = now;
@@ -93,8 +96,6 @@ impl Board {
         for (_, delay) in &summary.detection_delays {
             totals.detection_delay_us.saturating_record(micros(*delay));
         }
-        drop(totals);
-        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(summary);
     }
 }
 
