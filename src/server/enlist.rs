@@ -62,6 +62,19 @@ impl<'r> Enlistment<'r> {
 
     /// A sensor, active at once. Enterprise-IoT sensors go to their built-in site, whatever `site` says.
     pub fn sensor(&mut self, id: SensorId, name: &str, kind: SensorType, site: &str, zone: &str) {
+        self.sensor_as(Lifecycle::Active, id, name, kind, site, zone);
+    }
+
+    /// A sensor that stands like this; otherwise like [`Enlistment::sensor`].
+    pub fn sensor_as(
+        &mut self,
+        lifecycle: Lifecycle,
+        id: SensorId,
+        name: &str,
+        kind: SensorType,
+        site: &str,
+        zone: &str,
+    ) {
         let zone = match kind {
             SensorType::EnterpriseIot => enterprise_zone(self.subscription),
             SensorType::OtCloud | SensorType::OtLocal => {
@@ -69,8 +82,12 @@ impl<'r> Enlistment<'r> {
                 self.zone(site, zone)
             }
         };
-        let lifecycle = Lifecycle::Active;
-        self.commands.push(Command::AddSensor { id, zone, name: name.to_owned(), kind, lifecycle });
+        // Only an active sensor can wait for another activation.
+        let first = if lifecycle == Lifecycle::PendingActivation { lifecycle } else { Lifecycle::Active };
+        self.commands.push(Command::AddSensor { id, zone, name: name.to_owned(), kind, lifecycle: first });
+        if lifecycle != first {
+            self.commands.push(Command::SetLifecycle { id, lifecycle });
+        }
     }
 
     /// A gateway that may speak for these sites.
