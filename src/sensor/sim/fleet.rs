@@ -33,6 +33,8 @@ const BACK_OFF: BackOffPolicy = BackOffPolicy {
     replaced: Duration::from_secs(12),
     refused: Duration::from_secs(5),
 };
+/// Time between two looks at whether the script stands still.
+const HELD_EVERY: Duration = Duration::from_millis(200);
 /// Heartbeats that a simulated sensor keeps without a connection.
 const BACKLOG: usize = 64;
 
@@ -102,7 +104,7 @@ pub struct Played {
     pub fault: usize,
     /// Its begin.
     pub started: MonoNanos,
-    /// Its end; `None` = it lasts.
+    /// Its end, before anything is undone; `None` = it lasts.
     pub ended: Option<MonoNanos>,
 }
 
@@ -230,7 +232,17 @@ impl Fleet {
     }
 
     /// Plays the script from now to its end, telling each begin and end as it happens.
-    pub async fn play(&mut self, mut tell: impl FnMut(&PlannedFault, &Played)) -> Result<(), FleetError> {
+    pub async fn play(&mut self, tell: impl FnMut(&PlannedFault, &Played)) -> Result<(), FleetError> {
+        self.play_held(|| Duration::ZERO, tell).await
+    }
+
+    /// Plays the script, which stands still now and then: `held` says for how long it has done so altogether.
+    /// A demonstration holds it while the engine doubts itself, since no silence is judged then.
+    pub async fn play_held(
+        &mut self,
+        held: impl Fn() -> Duration,
+        mut tell: impl FnMut(&PlannedFault, &Played),
+    ) -> Result<(), FleetError> {
         let plan = self.plan.clone();
         let start = self.config.clock.mono();
         let mut steps: Vec<(Duration, bool, usize)> = Vec::new();
@@ -243,25 +255,24 @@ impl Fleet {
         // At the same instant what ends comes first.
         steps.sort_by_key(|(at, begins, place)| (*at, *begins, *place));
         for (at, begins, place) in steps {
-            self.sleep_until(start.plus(at)).await;
+            self.sleep_until(start.plus(at), &held).await;
             let now = self.config.clock.mono();
             let fault = &plan.faults[place];
             if begins {
                 self.played.push(Played { fault: place, started: now, ended: None });
                 self.begin(place, fault).await?;
             } else {
-                self.end(place, fault).await?;
-                // A connection that comes back is back when its first heartbeat is sent: the fault ends now.
-                let now = self.config.clock.mono();
+                // What it did may be undone from here on: some connections are back before others.
                 if let Some(played) = self.played.iter_mut().find(|played| played.fault == place) {
                     played.ended = Some(now);
                 }
+                self.end(place, fault).await?;
             }
             if let Some(played) = self.played.iter().find(|played| played.fault == place) {
                 tell(fault, played);
             }
         }
-        self.sleep_until(start.plus(plan.duration)).await;
+        self.sleep_until(start.plus(plan.duration), &held).await;
         Ok(())
     }
 
@@ -274,8 +285,18 @@ impl Fleet {
         }
     }
 
-    async fn sleep_until(&self, at: MonoNanos) {
-        tokio::time::sleep_until(self.config.clock.instant_of(at).into()).await;
+    /// Until the script is at this instant. How long it is held is asked again now and then, also after the
+    /// last wait: a suspended process wakes up with everything due.
+    async fn sleep_until(&self, at: MonoNanos, held: &impl Fn() -> Duration) {
+        loop {
+            let due = at.plus(held());
+            let now = self.config.clock.mono();
+            if due <= now {
+                return;
+            }
+            let next = due.min(now.plus(HELD_EVERY));
+            tokio::time::sleep_until(self.config.clock.instant_of(next).into()).await;
+        }
     }
 
     async fn begin(&mut self, place: usize, fault: &PlannedFault) -> Result<(), FleetError> {

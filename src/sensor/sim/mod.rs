@@ -19,6 +19,7 @@ pub use fleet::{Fleet, FleetConfig, FleetError, FleetStats, Issue, Played};
 pub use kind::{FaultKind, Whom};
 pub use plan::{Hit, Plan, PlannedFault, PlannedGateway, PlannedSensor, Standing};
 pub use scenario::{DEMO, Scenario, ScenarioError, SensorKind};
+pub use sensor::{OLD_VERSION, VERSION};
 
 /// The settings generation that healthy simulated sensors report.
 pub const SETTINGS_GENERATION: u64 = 7;

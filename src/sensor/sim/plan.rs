@@ -132,8 +132,12 @@ impl Plan {
                 plan.add(&site.name, number as usize, site.kind);
             }
         }
+        let mut filler = "site".to_owned();
+        while scenario.sites.iter().any(|site| site.name.starts_with(&filler)) {
+            filler.insert_str(0, "more-");
+        }
         for number in 0..wanted - named {
-            let site = format!("site-{:03}", number / FILLER_SITE_SENSORS + 1);
+            let site = format!("{filler}-{:03}", number / FILLER_SITE_SENSORS + 1);
             plan.add(&site, number % FILLER_SITE_SENSORS + 1, SensorKind::OtCloud);
         }
         for (place, fault) in scenario.faults.iter().enumerate() {
@@ -227,6 +231,15 @@ mod tests {
         assert_eq!(required, outage.sensors.len());
         let silent = small.faults.iter().find(|fault| fault.kind == FaultKind::GatewaySilent).unwrap();
         assert_eq!(silent.hits.len(), 1);
+    }
+
+    #[test]
+    fn healthy_sites_are_none_of_the_scenarios() {
+        let text =
+            "name = 'x'\nduration_s = 60\ninterval_ms = 1000\n[[site]]\nname = 'site-001'\nsensors = 1\n";
+        let plan = Plan::new(&Scenario::parse(text).unwrap(), Some(3)).unwrap();
+        let sites: Vec<_> = plan.sensors.iter().map(|sensor| sensor.site.as_str()).collect();
+        assert_eq!(sites, ["site-001", "more-site-001", "more-site-001"]);
     }
 
     #[test]

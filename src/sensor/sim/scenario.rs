@@ -31,8 +31,13 @@ pub enum ScenarioError {
         source: std::io::Error,
     },
     /// Not TOML, or with keys that don't exist.
-    #[error("scenario is not valid: {0}")]
-    Syntax(#[from] toml::de::Error),
+    #[error("scenario, line {line}: {problem}")]
+    Syntax {
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong, on one line.
+        problem: String,
+    },
     /// A value that can't be.
     #[error("scenario, {place}: {key} = {value}; {valid}")]
     Value {
@@ -144,7 +149,10 @@ fn bad(place: &str, key: &'static str, value: impl ToString, valid: impl Into<St
 impl Scenario {
     /// Reads and checks a scenario.
     pub fn parse(text: &str) -> Result<Scenario, ScenarioError> {
-        let scenario: Scenario = toml::from_str(text)?;
+        let scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Syntax {
+            line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
+            problem: error.message().replace('\n', " "),
+        })?;
         scenario.check()?;
         Ok(scenario)
     }
@@ -373,7 +381,8 @@ mod tests {
     #[test]
     fn what_can_not_be_played_is_named_with_what_could() {
         for (fault, words) in [
-            ("kind = 'nonsense'", ["nonsense", "expected one of"]),
+            ("kind = 'nonsense'", ["line 14: unknown variant `nonsense`", "expected one of"]),
+            ("kind = ", ["line 14", "value"]),
             ("kind = 'silence'\nsite = 'south'\nfrom_s = 1", ["south", "north, mine"]),
             ("kind = 'silence'\nsite = 'north'", ["from_s", "seconds"]),
             ("kind = 'silence'\nsite = 'north'\nfrom_s = 61", ["from_s = 61", "0 to 60"]),
@@ -390,6 +399,7 @@ mod tests {
         ] {
             let error = with(fault).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{fault}\n{error}");
+            assert!(!error.contains('\n'), "one line: {error}");
         }
         let missing = Scenario::read(Path::new("/nowhere/x.toml")).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/x.toml"), "{missing}");

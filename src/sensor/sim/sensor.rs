@@ -26,8 +26,10 @@ const PACKETS_PER_MS: u64 = 8;
 const RECOVERY_PACKETS: u64 = 2_000 * 8 * 1_000;
 const RESTART_EVERY: Duration = Duration::from_secs(4);
 const CLOCK_AHEAD_US: i64 = 300_000_000;
-const VERSION: &str = "26.2.0.5-r-1f3c9ab";
-const OLD_VERSION: &str = "22.3.7";
+/// What healthy simulated sensors run.
+pub const VERSION: &str = "26.2.0.5-r-1f3c9ab";
+/// What a sensor runs that nobody updated for years.
+pub const OLD_VERSION: &str = "22.3.7";
 const NEXT_VERSION: &str = "26.2.1";
 
 /// The faults of a run: the script, and which of them are on now.
