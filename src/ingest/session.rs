@@ -212,6 +212,8 @@ impl Session {
                 verdict = relay.frame(frame, env);
             }
         });
+        // What came first counts: the rest of this chunk would not have been asked for.
+        verdict?;
         if let Err(error) = framing {
             // Nobody knows where the next frame starts, so the stream is of no use any more.
             env.counters.unreadable[error.index()].add(1);
@@ -224,7 +226,7 @@ impl Session {
         } else if partial_since.is_none() || chunk.len() > stream.unfinished() {
             *partial_since = Some(env.now);
         }
-        verdict
+        Ok(())
     }
 
     /// The gateway's stream ended; another may follow.

@@ -158,6 +158,22 @@ fn what_a_gateway_may_not_say_is_refused_for_each_frame_and_in_the_end_for_good(
 }
 
 #[test]
+fn a_gateway_goes_for_the_same_reason_in_one_piece_and_in_many() {
+    let mut bytes: Vec<u8> = (1..=40).flat_map(|sequence| frame(2, sequence)).collect();
+    bytes.extend_from_slice(&[0xff; 40]);
+    let ends_with = |chunk_bytes: usize| {
+        let bench = Bench::new();
+        bench.register(2, ELSEWHERE);
+        let mut gateway = bench.gateway();
+        let end = bytes.chunks(chunk_bytes).find_map(|chunk| gateway.stream(chunk, &bench.env()).err());
+        (end, bench.counters.snapshot())
+    };
+    assert_eq!(ends_with(bytes.len()).0, Some(CloseCode::NotCovered));
+    assert_eq!(ends_with(bytes.len()), ends_with(1));
+    assert_eq!(ends_with(bytes.len()), ends_with(300));
+}
+
+#[test]
 fn silence_is_measured_by_the_interval_and_dates_by_wall_time() {
     let mut bench = Bench::new();
     let mut sensor = bench.sensor(1);
