@@ -1,7 +1,6 @@
 //! Inputs made by hand, where a fuzzer would be slow to come: one for each kind of bad input, and long lists of
 //! operations. `cargo run --example seeds` writes them into the corpora.
 
-use fleetpulse::config::{Config, render};
 use fleetpulse::limits::FRAME_BODY_BYTES_MAX;
 use fleetpulse::wire::control::{FromSensor, OperationRef, ToSensor, encode};
 use fleetpulse::wire::frame::write_frame;
@@ -9,6 +8,33 @@ use fleetpulse::wire::heartbeat::{FLAG_GOODBYE, Heartbeat, inline};
 use fleetpulse::wire::id::SensorId;
 
 use crate::gateway_stream::input;
+
+const MUCH: &str = r#"
+data_dir = "/var/lib/fleetpulse"
+[ingest]
+listen = "0.0.0.0:4433"
+enrol_listen = "[::]:4434"
+shards = 4
+connections_per_shard = 100000
+server_names = ["localhost", "127.0.0.1"]
+receive_buffer_bytes = 4194304
+interval = "10s"
+drain_spread = "30s"
+[http]
+listen = "127.0.0.1:8080"
+plain_beyond_loopback = false
+[health]
+cadence = "1s"
+policy = "default"
+versions_file = ""
+[store]
+checkpoint_every = "30s"
+journal_keep = "90d"
+sensors_max = 1048576
+[log]
+level = "info"
+format = "text"
+"#;
 
 /// The seeds of a target: file name and bytes.
 pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -169,7 +195,7 @@ fn control_messages() -> Vec<(&'static str, Vec<u8>)> {
 fn configs() -> Vec<(&'static str, Vec<u8>)> {
     let text = |text: &str| text.as_bytes().to_vec();
     vec![
-        ("default", render(&Config::default()).into_bytes()),
+        ("much", text(MUCH)),
         ("empty", Vec::new()),
         ("unknown-key", text("[ingest]\nlisen = \"0.0.0.0:1\"")),
         ("unknown-section", text("[nothing]\nx = 1")),

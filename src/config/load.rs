@@ -28,6 +28,8 @@ impl fmt::Display for Source {
 
 /// Longest value that an error repeats.
 const SHOWN_VALUE_CHARS: usize = 80;
+/// Longest message of the TOML library that an error repeats.
+const SHOWN_MESSAGE_CHARS: usize = 300;
 /// Prefix of environment variables.
 const ENVIRONMENT_PREFIX: &str = "FLEETPULSE_";
 
@@ -82,7 +84,7 @@ pub fn render(config: &Config) -> String {
 fn apply_toml(config: &mut Config, path: &str, text: &str) -> Result<(), ConfigError> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::NotToml {
         path: path.into(),
-        error: error.to_string(),
+        error: one_line(&error, text),
     })?;
     let mut flat = Vec::new();
     flatten("", &table, &mut flat);
@@ -90,6 +92,14 @@ fn apply_toml(config: &mut Config, path: &str, text: &str) -> Result<(), ConfigE
         apply(config, Source::File(path.into()), &key, &values)?;
     }
     Ok(())
+}
+
+/// The library's message shows the place as a picture of several lines; a log and a terminal want one.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let place =
+        before.map_or_else(String::new, |before| format!("line {}: ", before.matches('\n').count() + 1));
+    place + &cut(error.message(), SHOWN_MESSAGE_CHARS)
 }
 
 /// Nested tables become dotted keys; a value becomes the list of its texts.
@@ -153,9 +163,14 @@ fn check_together(config: Config) -> Result<Config, ConfigError> {
 }
 
 fn shorten(text: &str) -> String {
+    cut(text, SHOWN_VALUE_CHARS)
+}
+
+/// At most so many characters, none of which moves a terminal's cursor.
+fn cut(text: &str, chars_max: usize) -> String {
     let clean: String =
-        text.chars().take(SHOWN_VALUE_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().count() > SHOWN_VALUE_CHARS { format!("{clean}...") } else { clean }
+        text.chars().take(chars_max).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(chars_max).is_some() { format!("{clean}...") } else { clean }
 }
 
 /// The key that differs least, if it is near enough to be a slip of the hand.
@@ -242,8 +257,11 @@ mod tests {
     #[test]
     fn a_file_with_unknown_sections_or_wrong_types_is_refused() {
         for text in ["x = 1", "[ingest]\nshards = \"many\"", "[ingest.deep]\nkey = 1", "ingest = 3", "[["] {
-            assert!(from_toml("test.toml", text).is_err(), "{text}");
+            let error = from_toml("test.toml", text).unwrap_err().to_string();
+            assert!(error.starts_with("test.toml: ") && !error.contains('\n'), "{error}");
         }
+        let error = from_toml("test.toml", "\n\n[[").unwrap_err().to_string();
+        assert!(error.starts_with("test.toml: not TOML: line 3: "), "{error}");
         assert!(from_toml("test.toml", "").is_ok());
     }
 }
