@@ -290,7 +290,35 @@ pub const PAGE_MAX: usize = 1_000;
 pub const SENSOR_METRICS_PAGE_MAX: usize = 50_000;
 /// Series on `/metrics`, whatever the fleet.
 pub const METRICS_SERIES_MAX: usize = 1_000;
+/// HTTP connections. At most 16 KiB read and about 128 KiB to be sent each: 40 MB. One more makes room by
+/// closing the one whose last request is the oldest.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// Largest head of a request, and largest piece that is read at once.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1_024;
+/// Headers of one request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Largest body of a request.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1_024;
+/// How long a connection may take for a request's head, waiting for the request included.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of an answer that is under way.
+pub const HTTP_SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one answer may take in all.
+pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Answers that are worked out at once, for the API. Further ones wait.
+pub const HTTP_WORKERS: usize = 4;
+/// Places for metrics and readiness beside them, so that they never wait for the API.
+pub const HTTP_WORKERS_RESERVED: usize = 2;
+/// How long an answer may wait for a worker before the client is told to come back.
+pub const HTTP_WORKER_WAIT: Duration = Duration::from_secs(2);
+/// Time between two tries of the store, for readiness.
+pub const STORE_PROBE_EVERY: Duration = Duration::from_secs(5);
+/// A try of the store that takes longer means that it can't be written.
+pub const STORE_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
+const _: () = assert!(HTTP_SEND_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
+// hyper takes no smaller buffer.
+const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8_192);
 const _: () = assert!(FRAMES_PER_DATAGRAM_MAX * FRAME_HEADER_BYTES < 1_200);
 const _: () = assert!(IDLE_TIMEOUT.as_millis() == 3 * INTERVAL_MAX.as_millis());
 const _: () = assert!(HISTORY_BLOCK.as_millis() == 30 * HISTORY_SAMPLE_EVERY.as_millis());

@@ -95,6 +95,13 @@ impl FleetCounts {
             .sum()
     }
 
+    /// Share of the sensors that can be judged which count as healthy, 0 to 1. Unknown, local and muted ones
+    /// are not in it; `None` when nothing is left.
+    pub fn score(&self) -> Option<f64> {
+        let judged = self.healthy() + self.unhealthy();
+        (judged > 0).then(|| f64::from(self.healthy()) / f64::from(judged))
+    }
+
     /// Sensors that wait for activation or reactivation.
     pub fn pending(&self) -> u32 {
         self.in_state(OverallState::Pending)

@@ -328,6 +328,12 @@ impl LagSnapshot {
         self.buckets.iter().sum()
     }
 
+    /// Every bucket that is not empty: its largest value in microseconds, and how many are in it.
+    pub fn recorded(&self) -> impl Iterator<Item = (u64, u64)> {
+        let buckets = self.buckets.iter().enumerate();
+        buckets.filter(|(_, count)| **count > 0).map(|(bucket, &count)| (lag_bound(bucket), count))
+    }
+
     /// How many took at most `us`; a bucket counts when it lies wholly below.
     pub fn at_most(&self, us: u64) -> u64 {
         self.buckets
