@@ -15,13 +15,16 @@ const LAYERS: [&str; 16] = [
 const SENSOR_MAY: [&str; 6] = ["limits", "time", "config", "wire", "identity", "sensor"];
 
 /// Libraries and the one module that may name each.
-const OWNERS: [(&str, &str); 9] = [
+const OWNERS: [(&str, &str); 12] = [
     ("quinn_proto", "ingest"),
     ("quinn_udp", "ingest"),
     ("mio", "ingest"),
     ("quinn", "sensor"),
     ("prometheus", "export"),
     ("axum", "http"),
+    ("hyper", "http"),
+    ("hyper_util", "http"),
+    ("tower", "http"),
     ("redb", "store"),
     ("clap", "cli"),
     ("rcgen", "identity"),

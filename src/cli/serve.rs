@@ -42,6 +42,7 @@ impl Serve {
         tracing::info!(
             ingest = %server.ingest_addr(),
             enrol = %server.enrol_addr(),
+            http = %server.http_addr(),
             "ready"
         );
         until_told_to_stop(&server)?;

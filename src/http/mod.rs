@@ -1,1 +1,146 @@
-//! REST, events, console.
+//! The HTTP side: probes, metrics and the JSON API.
+//!
+//! One thread drives the sockets with a small runtime; answers are worked out on a few worker threads. It is the
+//! side of the server that is allowed to be slow: nothing here is on the way of a heartbeat, and nothing that a
+//! client does or leaves undone holds up the sweep. Bounds: connections, head, headers, body, time for a head,
+//! time without progress, time for an answer, workers; each in [`crate::limits`], each counted.
+//!
+//! One file a resource: request in, plain types of the API out. The API has types of its own; those of the core
+//! are not serializable, so that its format is nobody's accident. What is asked of the server is in [`Backend`].
+//!
+//! Plain HTTP is served on loopback only, unless the configuration says that a proxy adds TLS.
+
+mod app;
+mod backend;
+mod connections;
+mod counters;
+mod engine;
+mod listener;
+mod metrics;
+mod probes;
+mod problem;
+mod router;
+mod times;
+mod watched;
+mod workers;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use backend::Backend;
+
+use app::App;
+
+use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED};
+use crate::time::Clock;
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpConfig {
+    /// TCP address; port 0 = a free one.
+    pub listen: SocketAddr,
+    /// Plain HTTP may be served on an address that other hosts reach.
+    pub plain_beyond_loopback: bool,
+}
+
+/// Why HTTP can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address can't be had.
+    #[error(
+        "`http.listen` = `{address}` can't be listened on: {error}; give an address of this host and a free port"
+    )]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Others would reach plain HTTP.
+    #[error(
+        "`http.listen` = `{address}` would serve plain HTTP to other hosts; listen on 127.0.0.1 or [::1], or put a proxy with TLS in front and set `http.plain_beyond_loopback` = true"
+    )]
+    Plain {
+        /// Which address.
+        address: SocketAddr,
+    },
+    /// The runtime or its thread can't be started.
+    #[error("the HTTP thread can't be started: {0}")]
+    Thread(io::Error),
+}
+
+/// The running HTTP side. Dropping it stops it.
+pub struct Http {
+    address: SocketAddr,
+    stop: CancellationToken,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Longest wait for workers at a stop; a job that hangs in the disk is left behind.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+impl Http {
+    /// Listens and serves. When this returns, requests are answered.
+    pub fn start(
+        config: HttpConfig,
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Http, HttpError> {
+        let HttpConfig { listen, plain_beyond_loopback } = config;
+        if !listen.ip().is_loopback() && !plain_beyond_loopback {
+            return Err(HttpError::Plain { address: listen });
+        }
+        let bind = |error| HttpError::Bind { address: listen, error };
+        let listener = std::net::TcpListener::bind(listen).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_name("http-worker")
+            .max_blocking_threads(HTTP_WORKERS + HTTP_WORKERS_RESERVED)
+            .build()
+            .map_err(HttpError::Thread)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(bind)?
+        };
+        let stop = CancellationToken::new();
+        let app = Arc::new(App::new(backend, clock));
+        let (router, stopped) = (router::router(Arc::clone(&app)), stop.clone());
+        let thread = std::thread::Builder::new()
+            .name("http".into())
+            .spawn(move || {
+                runtime.block_on(listener::run(listener, router, app, stopped));
+                runtime.shutdown_timeout(STOP_WAIT);
+            })
+            .map_err(HttpError::Thread)?;
+        Ok(Http { address, stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more requests, finishes those under way, and waits for that (at most a few seconds).
+    pub fn stop(&self) {
+        self.stop.cancel();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the HTTP thread had panicked");
+        }
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

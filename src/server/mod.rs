@@ -4,9 +4,9 @@
 //!
 //! ```text
 //! shards --atomics--> live state <--atomics-- sweep --bounded channel--> journal --> disk
-//!                          |                    ^---------- what is durable ----'
-//!                          |--> checkpoint --> disk
-//!                          `--> history -----> disk
+//!                          |                    |  ^------- what is durable ----'
+//!                          |--> checkpoint      `--> board --> view --> HTTP <-- probe of the disk
+//!                          `--> history
 //! ```
 //!
 //! A server is started and stopped only through [`Server`], by the command line and by tests alike.
@@ -17,11 +17,14 @@ pub mod enlist;
 pub mod fleet;
 mod historian;
 mod journal;
+mod probe;
 pub mod stop;
 mod sweeper;
 pub mod tap;
+mod view;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,13 +41,17 @@ use data::{DataDir, DataError};
 use fleet::{CommandError, Desired, FleetService};
 use historian::HistoryThread;
 use journal::JournalThread;
+use probe::{ProbeThread, StoreProbe};
 use stop::StopSignal;
 use sweeper::SweepThread;
 use tap::{Tap, Taps, TooManyTaps};
+use view::View;
 
 use crate::config::Config;
+use crate::export::{Figures, Source};
 use crate::fleet::{Actor, Batch, Command};
 use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
+use crate::http::{Http, HttpConfig, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
 use crate::ingest::{DrainPlan, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck, ShardCommand};
 use crate::limits::TRANSITIONS_QUEUE;
@@ -73,6 +80,9 @@ pub enum StartError {
     /// The QUIC side.
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// The HTTP side.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The version table.
     #[error("`health.versions_file` = `{path}`: {error}")]
     Versions {
@@ -90,6 +100,7 @@ impl StartError {
     /// True when the configuration must be changed before another try can succeed.
     pub fn is_configuration(&self) -> bool {
         matches!(self, StartError::Full(_) | StartError::Versions { .. })
+            || matches!(self, StartError::Http(HttpError::Bind { .. } | HttpError::Plain { .. }))
             || matches!(self, StartError::Ingest(IngestError::Bind { .. } | IngestError::Range { .. }))
     }
 }
@@ -111,6 +122,8 @@ pub struct Server {
     taps: Arc<Taps>,
     checkpoint_stats: Arc<CheckpointStats>,
     history_stats: Arc<HistoryStats>,
+    view: Arc<View>,
+    http: Http,
     stop_sweep: StopSignal,
     stop_rest: StopSignal,
     sweep_thread: Mutex<Option<JoinHandle<()>>>,
@@ -118,7 +131,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything. When this returns, sensors can connect.
+    /// Starts everything. When this returns, sensors can connect and requests are answered.
     pub fn start(config: Config) -> Result<Server, StartError> {
         let clock = SystemClock::start();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock);
@@ -200,14 +213,39 @@ impl Server {
             live: Arc::clone(&live),
             store: Arc::clone(&store),
             stats: Arc::clone(&history_stats),
-            clock: shared_clock,
+            clock: Arc::clone(&shared_clock),
             stop: stop_rest.clone(),
         };
+        let store_probe = Arc::new(StoreProbe::default());
+        store_probe.try_now(&store, &clock);
+        let probe = ProbeThread {
+            store: Arc::clone(&store),
+            probe: Arc::clone(&store_probe),
+            clock: Arc::clone(&shared_clock),
+            stop: stop_rest.clone(),
+        };
+        let view = Arc::new(View {
+            clock,
+            cadence: config.health.cadence,
+            sensors_max: config.store.sensors_max,
+            live: Arc::clone(&live),
+            fleet: Arc::clone(&fleet),
+            board: Arc::clone(&board),
+            ingest: Arc::clone(&ingest),
+            store: Arc::clone(&store),
+            probe: store_probe,
+            journal: Arc::clone(&journal_stats),
+            checkpoint: Arc::clone(&checkpoint_stats),
+            draining: AtomicBool::new(false),
+        });
+        // Before any other thread: an address that can't be had ends the start while nothing runs.
+        let http = Http::start(http_config(&config), Arc::clone(&view) as _, shared_clock)?;
         let sweep_thread = spawn("sweep", move || sweep.run())?;
         let other_threads = vec![
             spawn("journal", move || journal.run())?,
             spawn("checkpoint", move || checkpoint.run())?,
             spawn("history", move || history.run())?,
+            spawn("probe", move || probe.run())?,
         ];
         Ok(Server {
             config,
@@ -225,6 +263,8 @@ impl Server {
             taps,
             checkpoint_stats,
             history_stats,
+            view,
+            http,
             stop_sweep,
             stop_rest,
             sweep_thread: Mutex::new(Some(sweep_thread)),
@@ -240,6 +280,16 @@ impl Server {
     /// Where sensors will enrol.
     pub fn enrol_addr(&self) -> SocketAddr {
         self.ingest.enrol_addr()
+    }
+
+    /// Where API and metrics are.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http.local_addr()
+    }
+
+    /// What metrics and API tell of the server, now.
+    pub fn figures(&self) -> Figures {
+        self.view.figures()
     }
 
     /// The one clock of this server.
@@ -326,6 +376,7 @@ impl Server {
     /// Sends every sensor away, each told when to come back, and waits until they are gone (at most the
     /// time that the sending takes and five seconds).
     pub fn drain(&self) {
+        self.view.draining.store(true, Ordering::Relaxed);
         let spread = self.config.ingest.drain_spread;
         let over = spread.min(Duration::from_secs(10)) / 4;
         let plan = DrainPlan { over, come_back_after: Duration::from_secs(1), come_back_spread: spread };
@@ -347,6 +398,7 @@ impl Server {
         self.stop_rest.stop();
         let others = std::mem::take(&mut *self.other_threads.lock().unwrap_or_else(PoisonError::into_inner));
         others.into_iter().map(Some).for_each(join);
+        self.http.stop();
     }
 }
 
@@ -378,6 +430,10 @@ fn ingest_config(config: &Config) -> IngestConfig {
         receive_buffer_bytes: config.ingest.receive_buffer_bytes,
         interval: Some(config.ingest.interval),
     }
+}
+
+fn http_config(config: &Config) -> HttpConfig {
+    HttpConfig { listen: config.http.listen, plain_beyond_loopback: config.http.plain_beyond_loopback }
 }
 
 /// Deleted and changed peers lose their connection, wherever it is.

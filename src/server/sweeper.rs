@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 
 use super::fleet::FleetService;
 use super::stop::StopSignal;
+use crate::export::{Buckets, DELAY_BOUNDS_US, SWEEP_BOUNDS_US};
 use crate::health::{
     Cause, Context, Engine, PolicyTable, RULES, RuleReport, SweepSummary, Transition, TransitionKind,
     VersionTable,
@@ -22,7 +23,7 @@ use crate::time::{Clock, MonoNanos, Now};
 use crate::wire::id::SensorId;
 
 /// A shard that made no turn for this long is not listening: ten of its own ticks.
-const LISTENER_SILENT: Duration = Duration::from_secs(2);
+pub(super) const LISTENER_SILENT: Duration = Duration::from_secs(2);
 
 /// Sums over all sweeps since the start.
 #[derive(Clone, Debug)]
@@ -39,6 +40,14 @@ pub struct Totals {
     pub duration_us: Histogram<u64>,
     /// How long after its deadline a silence was raised, in microseconds.
     pub detection_delay_us: Histogram<u64>,
+    /// The same two with the fixed bounds that metrics have, exactly.
+    pub durations: Buckets,
+    /// See `durations`.
+    pub detection_delays: Buckets,
+    /// Slots looked at closely.
+    pub looked_at: u64,
+    /// Slots left for the next sweep.
+    pub busy: u64,
 }
 
 /// Messages raised and cleared, by rule.
@@ -62,6 +71,10 @@ impl Default for Board {
                 cleared: [0; RULES],
                 duration_us: histogram(),
                 detection_delay_us: histogram(),
+                durations: Buckets::new(&SWEEP_BOUNDS_US),
+                detection_delays: Buckets::new(&DELAY_BOUNDS_US),
+                looked_at: 0,
+                busy: 0,
             }),
         }
     }
@@ -95,7 +108,11 @@ impl Board {
         totals.duration_us.saturating_record(micros(summary.duration));
         for (_, delay) in &summary.detection_delays {
             totals.detection_delay_us.saturating_record(micros(*delay));
+            totals.detection_delays.record(*delay);
         }
+        totals.durations.record(summary.duration);
+        totals.looked_at += u64::from(summary.looked_at);
+        totals.busy += u64::from(summary.busy);
     }
 }
 

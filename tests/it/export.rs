@@ -1,1 +1,5 @@
-//! Tests of the export part over its real surface.
+//! HTTP, metrics and the API of a running server.
+
+mod rig;
+
+mod probes;

@@ -1,0 +1,54 @@
+//! What all resources share.
+
+use std::sync::Arc;
+
+use super::backend::Backend;
+use super::connections::Connections;
+use super::counters::Counters;
+use super::workers::Workers;
+use crate::export::{Exposition, Figures, Source};
+use crate::time::Clock;
+
+/// Shared by all connections.
+pub(super) struct App {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) workers: Workers,
+    pub(super) exposition: Exposition,
+}
+
+impl App {
+    pub(super) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> App {
+        let (counters, connections) = (Arc::<Counters>::default(), Arc::<Connections>::default());
+        let figures = AllFigures {
+            backend: Arc::clone(&backend),
+            counters: Arc::clone(&counters),
+            connections: Arc::clone(&connections),
+        };
+        App {
+            exposition: Exposition::new(Arc::new(figures)),
+            backend,
+            clock,
+            counters,
+            connections,
+            workers: Workers::default(),
+        }
+    }
+}
+
+/// The server's figures and our own.
+struct AllFigures {
+    backend: Arc<dyn Backend>,
+    counters: Arc<Counters>,
+    connections: Arc<Connections>,
+}
+
+impl Source for AllFigures {
+    fn figures(&self) -> Figures {
+        let mut figures = self.backend.figures();
+        figures.http = self.counters.figures(self.connections.len());
+        figures
+    }
+}

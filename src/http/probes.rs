@@ -1,0 +1,50 @@
+//! `/livez`: the process answers. `/readyz`: requests and sensors may be sent here, or why not.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::app::App;
+use super::problem::Problem;
+use super::workers::{Places, work};
+use crate::export::Readiness;
+
+#[derive(Serialize)]
+struct Live {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    checks: Vec<ReadyCheck>,
+}
+
+#[derive(Serialize)]
+struct ReadyCheck {
+    name: &'static str,
+    ok: bool,
+    detail: String,
+}
+
+/// Asks nobody: it must answer while everything else waits.
+pub(super) async fn livez() -> Response {
+    Json(Live { status: "live" }).into_response()
+}
+
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let readiness: Readiness = work(&app, Places::Reserved, |app| app.backend.readiness()).await?;
+    let ready = readiness.ready();
+    let checks = readiness
+        .checks
+        .into_iter()
+        .map(|check| ReadyCheck { name: check.name, ok: check.ok, detail: check.detail })
+        .collect();
+    let (status, word) =
+        if ready { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready") };
+    Ok((status, Json(Ready { status: word, checks })).into_response())
+}

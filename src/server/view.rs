@@ -1,0 +1,196 @@
+//! The server as its HTTP side sees it: figures and readiness, from what the threads leave for readers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::checkpoint::CheckpointStats;
+use super::fleet::FleetService;
+use super::journal::JournalStats;
+use super::probe::StoreProbe;
+use super::sweeper::{Board, LISTENER_SILENT};
+use crate::export::{
+    Check, CheckpointFigures, Figures, HttpFigures, IngestFigures, JournalFigures, LiveFigures,
+    ProcessFigures, Readiness, Source, StoreFigures, SweepFigures,
+};
+use crate::http::Backend;
+use crate::ingest::Ingest;
+use crate::live::LiveState;
+use crate::store::Store;
+use crate::time::{Clock, MonoNanos, SystemClock, UnixMillis};
+
+/// A sweep is late when the last one began this many cadences ago.
+const LATE_CADENCES: u32 = 5;
+
+/// Everything that readers read.
+pub struct View {
+    /// The one clock.
+    pub clock: SystemClock,
+    /// Promised longest time between two sweeps.
+    pub cadence: Duration,
+    /// Sensors that live state has room for.
+    pub sensors_max: u32,
+    /// Live state.
+    pub live: Arc<LiveState>,
+    /// The register.
+    pub fleet: Arc<FleetService>,
+    /// What the sweep left.
+    pub board: Arc<Board>,
+    /// The QUIC side.
+    pub ingest: Arc<Ingest>,
+    /// The store.
+    pub store: Arc<Store>,
+    /// Whether it can be written.
+    pub probe: Arc<StoreProbe>,
+    /// What the journal tells of itself.
+    pub journal: Arc<JournalStats>,
+    /// What the checkpoint tells of itself.
+    pub checkpoint: Arc<CheckpointStats>,
+    /// A planned stop has begun.
+    pub draining: AtomicBool,
+}
+
+impl Source for View {
+    fn figures(&self) -> Figures {
+        let now = self.clock.now();
+        let counters = self.ingest.counters();
+        Figures {
+            now,
+            summary: self.board.summary(),
+            sweep: self.sweep(),
+            ingest: IngestFigures {
+                shards: counters.shards.iter().map(|shard| shard.snapshot()).collect(),
+                enrolment: counters.enrolment.snapshot(),
+                health: self.ingest.shard_health(),
+                silent_after: LISTENER_SILENT,
+            },
+            journal: self.journal(),
+            checkpoint: self.checkpoint(),
+            store: self.store(now.mono).0,
+            register: self.fleet.register().counts(),
+            live: LiveFigures {
+                slots: self.live.slots(),
+                slots_max: self.sensors_max,
+                snapshots_busy: self.live.snapshots_busy(),
+            },
+            http: HttpFigures::default(),
+            process: ProcessFigures::now(),
+            readiness: self.readiness(),
+        }
+    }
+}
+
+impl Backend for View {
+    fn readiness(&self) -> Readiness {
+        let now = self.clock.mono();
+        Readiness {
+            checks: vec![
+                self.check_store(now),
+                self.check_journal(),
+                self.check_shards(now),
+                self.check_sweep(now),
+                self.check_drain(),
+            ],
+        }
+    }
+}
+
+impl View {
+    fn sweep(&self) -> SweepFigures {
+        self.board.totals(|totals| SweepFigures {
+            count: totals.sweeps,
+            last: totals.last,
+            cadence: self.cadence,
+            raised: totals.raised,
+            cleared: totals.cleared,
+            looked_at: totals.looked_at,
+            busy: totals.busy,
+            duration: totals.durations.clone(),
+            detection_delay: totals.detection_delays.clone(),
+        })
+    }
+
+    fn journal(&self) -> JournalFigures {
+        let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        JournalFigures {
+            written: load(&self.journal.written),
+            known: load(&self.journal.known),
+            failures: load(&self.journal.failures),
+            pending: load(&self.journal.pending),
+            failing: self.journal.failing.load(Ordering::Relaxed),
+        }
+    }
+
+    fn checkpoint(&self) -> CheckpointFigures {
+        let last = self.checkpoint.last_unix_ms.load(Ordering::Relaxed);
+        CheckpointFigures {
+            written: self.checkpoint.written.load(Ordering::Relaxed),
+            failures: self.checkpoint.failures.load(Ordering::Relaxed),
+            failing: self.checkpoint.failing.load(Ordering::Relaxed),
+            last: (last != 0).then_some(UnixMillis(last)),
+            bytes: self.checkpoint.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn store(&self, now: MonoNanos) -> (StoreFigures, Option<String>) {
+        let (mut figures, error) = self.probe.look(now);
+        figures.history_damaged = self.store.history.damaged();
+        (figures, error)
+    }
+
+    fn check_store(&self, now: MonoNanos) -> Check {
+        let (figures, error) = self.store(now);
+        let detail = match error {
+            None if figures.writable => "the data directory can be written".to_owned(),
+            None => "the data directory was not tried yet".to_owned(),
+            Some(error) => format!("{error}; verdicts go on from memory"),
+        };
+        Check { name: "store", ok: figures.writable, detail }
+    }
+
+    fn check_journal(&self) -> Check {
+        let journal = self.journal();
+        let detail = if journal.failing {
+            format!(
+                "the journal can't be written ({} tries failed since the start); verdicts go on from memory, the log says why",
+                journal.failures
+            )
+        } else {
+            "the journal is written".to_owned()
+        };
+        Check { name: "journal", ok: !journal.failing, detail }
+    }
+
+    fn check_shards(&self, now: MonoNanos) -> Check {
+        let health = self.ingest.shard_health();
+        let dead: Vec<String> = health
+            .iter()
+            .filter(|shard| !shard.alive || now.since(shard.last_turn) > LISTENER_SILENT)
+            .map(|shard| shard.shard.to_string())
+            .collect();
+        let detail = if dead.is_empty() {
+            format!("all {} ingest threads turn", health.len())
+        } else {
+            format!("ingest threads {} of {} do not turn; restart the server", dead.join(", "), health.len())
+        };
+        Check { name: "shards", ok: dead.is_empty(), detail }
+    }
+
+    fn check_sweep(&self, now: MonoNanos) -> Check {
+        let last = self.board.totals(|totals| totals.last);
+        let age = now.since(last);
+        let ok = !last.is_never() && age <= self.cadence * LATE_CADENCES;
+        let detail = if last.is_never() {
+            "no sweep was made yet".to_owned()
+        } else {
+            format!("the last sweep began {} ms ago; its cadence is {:?}", age.as_millis(), self.cadence)
+        };
+        Check { name: "sweep", ok, detail }
+    }
+
+    fn check_drain(&self) -> Check {
+        let draining = self.draining.load(Ordering::Relaxed);
+        let detail = if draining { "a planned stop is under way" } else { "no stop is under way" };
+        Check { name: "drain", ok: !draining, detail: detail.to_owned() }
+    }
+}

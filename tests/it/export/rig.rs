@@ -1,0 +1,135 @@
+//! A server on free ports, and plain HTTP against it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use fleetpulse::config::Config;
+use fleetpulse::server::Server;
+
+/// A server with a data directory of its own.
+pub struct Rig {
+    pub server: Server,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// The configuration of a test server in `folder`.
+pub fn config(folder: &std::path::Path) -> Config {
+    let free: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let mut config = Config { data_dir: folder.join("data"), ..Config::default() };
+    config.ingest.listen = free;
+    config.ingest.enrol_listen = free;
+    config.ingest.shards = 1;
+    config.ingest.drain_spread = Duration::ZERO;
+    config.http.listen = free;
+    config.health.policy = "demo".into();
+    config
+}
+
+impl Rig {
+    /// Starts a server.
+    pub fn start() -> Rig {
+        Rig::start_with(|_| {})
+    }
+
+    /// Starts a server with another configuration.
+    pub fn start_with(change: impl FnOnce(&mut Config)) -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        Rig { server: Server::start(config).unwrap(), _folder: folder }
+    }
+
+    /// A GET with an `Accept` header.
+    pub fn get_as(&self, path: &str, accept: &str) -> Answer {
+        get(self.server.http_addr(), path, accept)
+    }
+
+    /// A GET.
+    pub fn get(&self, path: &str) -> Answer {
+        self.get_as(path, "*/*")
+    }
+
+    /// Waits until the server is ready.
+    pub fn until_ready(&self) {
+        until("ready", || self.get("/readyz").status == 200);
+    }
+}
+
+/// Polls until `done`, for at most a minute.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("it never came: {what}");
+}
+
+/// A connection to the HTTP side.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// Sends bytes as they are, and reads until the server closes.
+pub fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = connect(address);
+    // A server that refuses early closes early.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A GET on a connection of its own.
+pub fn get(address: SocketAddr, path: &str, accept: &str) -> Answer {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    answer(&raw(address, request.as_bytes()))
+}
+
+/// An answer taken apart; chunked bodies are joined.
+pub fn answer(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
+    let status =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{head}"));
+    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { joined(body) } else { body.to_owned() };
+    Answer { status, head: head.to_owned(), body }
+}
+
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = chunks.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body.push_str(&rest[..size]);
+        chunks = rest[size..].strip_prefix("\r\n").unwrap();
+    }
+    body
+}
