@@ -4,6 +4,7 @@
 //! 78 wrong configuration (`EX_CONFIG`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
+mod agent;
 mod ca;
 mod logging;
 mod serve;
@@ -39,6 +40,8 @@ struct Arguments {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
+    /// Report this host to a server: its monitored interfaces, load, disks, clock and what it can reach
+    Agent(agent::Agent),
     /// Make certificates, and register sensors and gateways, while no server runs on the data directory
     Ca(ca::Ca),
 }
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Serve(serve) => serve.run(),
+        Command::Agent(agent) => agent.run(),
         Command::Ca(ca) => ca.run(),
     };
     match outcome {

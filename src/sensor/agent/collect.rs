@@ -293,18 +293,20 @@ pub struct Collector {
     profile: u8,
     backup_disabled: bool,
     trust_generation: u32,
+    last: watch::Sender<Option<Heartbeat>>,
 }
 
 impl Collector {
-    /// A new start of the sensor: random boot id, sequence from one.
+    /// A new start of the sensor: random boot id, sequence from one. Also gives a look at the last heartbeat.
     pub fn new(
         config: &AgentConfig,
         sensor: SensorId,
         trust_generation: u32,
         background: Background,
         now: MonoNanos,
-    ) -> Collector {
-        Collector {
+    ) -> (Collector, watch::Receiver<Option<Heartbeat>>) {
+        let (last, heartbeats) = watch::channel(None);
+        let collector = Collector {
             boot: Boot::new(sensor, now),
             host: Host::new(config.host.clone(), &config.interfaces),
             background,
@@ -312,7 +314,9 @@ impl Collector {
             profile: config.profile.to_wire(),
             backup_disabled: config.backup_disabled,
             trust_generation,
-        }
+            last,
+        };
+        (collector, heartbeats)
     }
 
     fn fill(&mut self, now: MonoNanos) -> Heartbeat {
@@ -364,6 +368,7 @@ impl Source for Collector {
     fn heartbeat(&mut self, beat: &Beat) -> Option<Heartbeat> {
         let mut heartbeat = self.fill(beat.now.mono);
         self.boot.stamp(&mut heartbeat, beat.now);
+        self.last.send_replace(Some(heartbeat.clone()));
         Some(heartbeat)
     }
 }

@@ -28,7 +28,7 @@ fn collector(config: &AgentConfig) -> (Collector, JoinSet<()>) {
     let clock = SystemClock::start();
     let trust = Trust::for_endpoints(config, Arc::new(clock)).expect("no TLS");
     let (background, tasks) = Background::start(config, trust, clock);
-    (Collector::new(config, SensorId::from_number(7), 3, background, clock.mono()), tasks)
+    (Collector::new(config, SensorId::from_number(7), 3, background, clock.mono()).0, tasks)
 }
 
 async fn until(collector: &mut Collector, right: impl Fn(&Heartbeat) -> bool) -> Heartbeat {
