@@ -46,8 +46,10 @@ impl Serve {
             "ready"
         );
         until_told_to_stop(&server)?;
+        tracing::info!("told to stop; sensors are told when to come back");
         server.drain();
         server.stop();
+        tracing::info!("stopped; everything is written");
         Ok(())
     }
 }
