@@ -22,10 +22,12 @@ const LOG_VARIABLES: &str = "FLEETPULSE_LOG__";
 /// Flags of `agent`.
 #[derive(Args)]
 #[command(after_help = "\
-First use: on the server `fleetpulse ca add-sensor NAME --out DIR` (while it does not run), copy DIR here, then
+First use:
+  fleetpulse ca add-sensor NAME --out DIR      on the server's host, while the server does not run; then copy DIR
   fleetpulse agent --server HOST:4433 --identity DIR --interface eth1
-SIGTERM and SIGINT are a planned stop, of which the server is told. SIGHUP reads certificate, key and trust
-bundle again and comes back with them.")]
+
+SIGTERM and SIGINT are a planned stop, of which the server is told. SIGHUP reads certificate, key and trust bundle \
+again and comes back with them.")]
 pub struct Agent {
     /// Configuration file (TOML); --list-config prints one to fill in
     #[arg(long, value_name = "FILE")]
@@ -118,6 +120,9 @@ async fn report_until_told_to_stop(
 ) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hangup = listen(SignalKind::hangup())?;
+    if config.interfaces.is_empty() {
+        tracing::warn!("no interface is monitored, so no traffic is reported; name them with --interface");
+    }
     let agent = agent::Agent::start(config, clock).map_err(start_failure)?;
     let reporting = Reporter::new(form, config, agent.sensor(), clock).run(agent.heartbeats(), agent.link());
     tokio::pin!(reporting);

@@ -11,19 +11,19 @@ use crate::config::{self, Config};
 #[derive(Args)]
 pub struct Settings {
     /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", env = "FLEETPULSE_CONFIG_FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "FLEETPULSE_CONFIG_FILE")]
     config: Option<PathBuf>,
     /// Set one key, stronger than file and environment; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
     /// Short for --set data_dir=DIR
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
     /// Short for --set ingest.listen=ADDR
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<String>,
     /// Short for --set http.listen=ADDR
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, global = true, value_name = "ADDR")]
     http: Option<String>,
 }
 

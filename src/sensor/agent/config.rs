@@ -189,10 +189,17 @@ impl AgentConfig {
             CHECK_TIMEOUT_MIN,
             CHECK_TIMEOUT_MAX,
         )?;
+        if written.servers.is_empty() {
+            return Err(AgentConfigError::new("servers", "", "host:port of a server (--server HOST:PORT)"));
+        }
         let servers = some("servers", written.servers, 1, AGENT_SERVERS_MAX)?;
         let server_name = server_name(&servers, written.server_name)?;
         let identity_dir = written.identity_dir.ok_or_else(|| {
-            AgentConfigError::new("identity_dir", "", "the folder that `fleetpulse ca add-sensor` made")
+            AgentConfigError::new(
+                "identity_dir",
+                "",
+                "the folder that `fleetpulse ca add-sensor` made (--identity DIR)",
+            )
         })?;
         let interfaces = some("interfaces", written.interfaces, 0, AGENT_INTERFACES_MAX)?;
         for name in &interfaces {
@@ -452,7 +459,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_said() {
         for (text, said) in [
-            ("servers = []", "servers: '0 entries' is not valid; give 1 to 16 entries"),
+            ("servers = []", "servers: '' is not valid; give host:port of a server (--server HOST:PORT)"),
             ("servers = ['a']", "servers: 'a' is not valid; give host:port"),
             (
                 "servers = ['a:1']",
