@@ -306,6 +306,7 @@ fn ingest(out: &mut Families, figures: &Figures) {
     // Whole microseconds were counted, so "less than 2^n" is "at most 2^n - 1".
     let buckets = Buckets::from_cumulative(&LAG_BOUNDS_US, lag.count(), sum, |bound| lag.at_most(bound - 1));
     out.histogram(&table::INGEST_LAG, &buckets);
+    out.put(&table::INGEST_RESUMED, &[], ingest.resumed as f64);
     out.put(&table::INGEST_SHARDS, &[], ingest.health.len() as f64);
     out.put(&table::INGEST_SHARDS_ALIVE, &[], ingest.alive(figures.now.mono) as f64);
     out.put(&table::ENROLMENT_PACKETS, &[], ingest.enrolment.packets as f64);

@@ -93,6 +93,8 @@ pub struct IngestFigures {
     pub shards: Vec<CountersSnapshot>,
     /// Counts of the enrolment port.
     pub enrolment: CountersSnapshot,
+    /// Handshakes that resumed a session.
+    pub resumed: u64,
     /// Signs of life, the enrolment port last.
     pub health: Vec<ShardHealth>,
     /// A shard that made no turn for so long does not receive.

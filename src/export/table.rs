@@ -203,6 +203,7 @@ families! {
     INGEST_UNREADABLE = Counter, "fleetpulse_ingest_unreadable_total", "", [FRAME_REASON], "Frames that could not be read, by reason.";
     INGEST_OBSERVED = Counter, "fleetpulse_ingest_observed_total", "", [OUTCOME], "Frames that were read, by what became of them.";
     INGEST_HANDSHAKE_FAILURES = Counter, "fleetpulse_ingest_handshake_failures_total", "", [HANDSHAKE_REASON], "Handshakes that failed, by reason.";
+    INGEST_RESUMED = Counter, "fleetpulse_ingest_resumed_total", "", [], "Handshakes that resumed a session: half the price of a full one.";
     INGEST_SHARDS = Gauge, "fleetpulse_ingest_shards", "", [], "Ingest threads, the enrolment port's included.";
     INGEST_SHARDS_ALIVE = Gauge, "fleetpulse_ingest_shards_alive", "", [], "Ingest threads that run and turn.";
     ENROLMENT_PACKETS = Counter, "fleetpulse_enrolment_packets_total", "", [], "UDP datagrams received on the enrolment port.";

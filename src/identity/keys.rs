@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
@@ -52,6 +53,7 @@ pub struct Keys {
     token: [u8; 64],
     /// Newest first, two at most.
     tickets: RwLock<Vec<TicketKey>>,
+    opened: AtomicU64,
 }
 
 impl fmt::Debug for Keys {
@@ -74,7 +76,8 @@ impl Keys {
             let mut token = [0; 64];
             fill(&path, &mut reset)?;
             fill(&path, &mut token)?;
-            Keys { path, clock, reset, token, tickets: RwLock::new(Vec::new()) }
+            let tickets = RwLock::new(Vec::new());
+            Keys { path, clock, reset, token, tickets, opened: AtomicU64::new(0) }
         };
         keys.rotate_due()?;
         Ok(Arc::new(keys))
@@ -120,6 +123,11 @@ impl Keys {
         Ok(true)
     }
 
+    /// Tickets opened since the start: handshakes that resumed a session.
+    pub fn tickets_opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
     /// The ticket maker for the TLS library.
     pub fn ticketer(self: &Arc<Keys>) -> Arc<dyn ProducesTickets> {
         Arc::new(TicketSealer(self.clone()))
@@ -146,6 +154,7 @@ impl Keys {
             reset: unhex(path, &document.reset)?,
             token: unhex(path, &document.token)?,
             tickets: RwLock::new(tickets),
+            opened: AtomicU64::new(0),
         })
     }
 }
@@ -194,6 +203,7 @@ impl ProducesTickets for TicketSealer {
         let mut plain = sealed.to_vec();
         let length = key.key.open_in_place(Nonce::from(nonce), Aad::from(key.id), &mut plain).ok()?.len();
         plain.truncate(length);
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
         Some(plain)
     }
 }

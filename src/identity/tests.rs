@@ -82,9 +82,9 @@ fn a_sensor_is_known_by_its_certificate_after_a_full_and_after_a_resumed_handsha
     let identity = rig.sensor(7);
     let client = rig.client(&identity);
     let (kind, full) = shake(&client, &rig.tls.main).unwrap();
-    assert_eq!(kind, HandshakeKind::Full);
+    assert_eq!((kind, rig.keys.tickets_opened()), (HandshakeKind::Full, 0));
     let (kind, resumed) = shake(&client, &rig.tls.main).unwrap();
-    assert_eq!(kind, HandshakeKind::Resumed);
+    assert_eq!((kind, rig.keys.tickets_opened()), (HandshakeKind::Resumed, 1));
     assert_eq!(full, Some(identity.leaf().unwrap()));
     assert_eq!(resumed, full);
 }

@@ -232,6 +232,7 @@ impl Server {
             fleet: Arc::clone(&fleet),
             board: Arc::clone(&board),
             ingest: Arc::clone(&ingest),
+            keys: Arc::clone(&keys),
             store: Arc::clone(&store),
             probe: store_probe,
             journal: Arc::clone(&journal_stats),

@@ -14,6 +14,7 @@ use crate::export::{
     ProcessFigures, Readiness, Source, StoreFigures, SweepFigures,
 };
 use crate::http::Backend;
+use crate::identity::Keys;
 use crate::ingest::Ingest;
 use crate::live::LiveState;
 use crate::store::Store;
@@ -38,6 +39,8 @@ pub struct View {
     pub board: Arc<Board>,
     /// The QUIC side.
     pub ingest: Arc<Ingest>,
+    /// Tickets that were opened.
+    pub keys: Arc<Keys>,
     /// The store.
     pub store: Arc<Store>,
     /// Whether it can be written.
@@ -61,6 +64,7 @@ impl Source for View {
             ingest: IngestFigures {
                 shards: counters.shards.iter().map(|shard| shard.snapshot()).collect(),
                 enrolment: counters.enrolment.snapshot(),
+                resumed: self.keys.tickets_opened(),
                 health: self.ingest.shard_health(),
                 silent_after: LISTENER_SILENT,
             },
