@@ -1,6 +1,8 @@
 //! `fleetpulse serve`: the server, until it is told to stop.
 
 use clap::Args;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::settings::Settings;
 use super::{Failure, logging};
@@ -38,6 +40,7 @@ impl Serve {
             return Ok(());
         }
         logging::start(&config.log);
+        let mut signals = Signals::watch()?;
         let server = Server::start(config).map_err(start_failure)?;
         tracing::info!(
             ingest = %server.ingest_addr(),
@@ -45,7 +48,7 @@ impl Serve {
             http = %server.http_addr(),
             "ready"
         );
-        until_told_to_stop(&server)?;
+        signals.until_told_to_stop(&server);
         tracing::info!("told to stop; sensors are told when to come back");
         server.drain();
         server.stop();
@@ -59,28 +62,40 @@ pub(super) fn start_failure(error: StartError) -> Failure {
     if error.is_configuration() { Failure::config(error) } else { Failure::failed(error) }
 }
 
-/// SIGTERM and SIGINT end the wait; SIGHUP reloads certificates and revocations.
-fn until_told_to_stop(server: &Server) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")))?;
-    runtime.block_on(async {
-        let listen =
-            |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")));
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut hangup = listen(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hangup.recv() => match server.reload() {
-                    Ok(()) => tracing::info!("certificates and revocations reloaded"),
-                    Err(error) => tracing::error!(%error, "reload failed; the old ones stay in use"),
-                },
+/// The signals that a server obeys. Watched from before it starts, since until then each of them is death.
+pub(super) struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn watch() -> Result<Signals, Failure> {
+        let failed = |error| Failure::failed(format!("cannot watch for signals: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let inside = runtime.enter();
+        let listen = |kind| signal(kind).map_err(failed);
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let hangup = listen(SignalKind::hangup())?;
+        drop(inside);
+        Ok(Signals { runtime, terminate, interrupt, hangup })
+    }
+
+    /// SIGTERM and SIGINT end the wait; SIGHUP reloads certificates and revocations.
+    pub(super) fn until_told_to_stop(&mut self, server: &Server) {
+        let Signals { runtime, terminate, interrupt, hangup } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => match server.reload() {
+                        Ok(()) => tracing::info!("certificates and revocations reloaded"),
+                        Err(error) => tracing::error!(%error, "reload failed; the old ones stay in use"),
+                    },
+                }
             }
-        }
-    })
+        });
+    }
 }
