@@ -165,6 +165,21 @@ pub const CONTROL_STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a planned goodbye may take to be acknowledged.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
+// ---------------------------------------------------------------- the demonstration
+
+/// Simulated sensors when nobody says how many.
+pub const DEMO_SENSORS_DEFAULT: u32 = 1_000;
+/// Simulated sensors of one demonstration. Both ends of a connection are in one process, at about 100 KB together.
+pub const DEMO_SENSORS_MAX: u32 = 20_000;
+/// Longest demonstration that can be asked for.
+pub const DEMO_DURATION_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Transitions that a demonstration remembers for its truth table, at about 100 bytes each.
+pub const DEMO_TRANSITIONS_MAX: usize = 1 << 20;
+/// Times in doubt that a demonstration remembers.
+pub const DEMO_DOUBTS_MAX: usize = 4_096;
+/// Log lines that wait while the screen is drawn; older ones are left out and counted.
+pub const DEMO_LOG_LINES_MAX: usize = 500;
+
 // ---------------------------------------------------------------- the agent
 
 /// Largest configuration file of the agent.

@@ -6,6 +6,7 @@
 
 mod agent;
 mod ca;
+mod demo;
 mod logging;
 mod serve;
 mod settings;
@@ -38,6 +39,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show it all: a server, a simulated fleet with scripted faults, and how right the verdicts were
+    Demo(demo::Demo),
     /// Run the server
     Serve(serve::Serve),
     /// Report this host to a server: its monitored interfaces, load, disks, clock and what it can reach
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = match arguments.command {
+        Command::Demo(demo) => demo.run(),
         Command::Serve(serve) => serve.run(),
         Command::Agent(agent) => agent.run(),
         Command::Ca(ca) => ca.run(),

@@ -298,6 +298,11 @@ impl Server {
         self.clock
     }
 
+    /// Time between two sweeps that is promised.
+    pub fn cadence(&self) -> Duration {
+        self.config.health.cadence
+    }
+
     /// The register at work.
     pub fn fleet(&self) -> &Arc<FleetService> {
         &self.fleet

@@ -2,14 +2,28 @@
 //!
 //! Pure: faults and transitions in, rows out. A row is right when its message was raised after the fault
 //! began, stayed while it lasted, and cleared after it ended. Whatever was raised and belongs to no fault is
-//! false. All times are engine time, so a stall of this process cannot make a row look late or early.
+//! false. All times are engine time, so a step of the wall clock cannot make a row look late or early.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::time::MonoNanos;
 
-/// One message that one fault must raise on one subject.
+/// Stands for the code in rows of faults that must raise nothing.
+pub const NO_MESSAGE: &str = "no message";
+
+/// What a fault means for one message on one subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It must come and, when there is time, go.
+    Must,
+    /// It may come with the fault, or after it, and must go then.
+    May,
+    /// Nothing at all may come; the code is [`NO_MESSAGE`].
+    Nothing,
+}
+
+/// One message that one fault leads to on one subject.
 #[derive(Clone, Debug)]
 pub struct Expectation {
     /// The fault's name in the scenario.
@@ -22,12 +36,14 @@ pub struct Expectation {
     pub from: MonoNanos,
     /// When it ended; `None` = it lasts beyond the run.
     pub until: Option<MonoNanos>,
-    /// False for a message that may come with the fault and need not.
-    pub required: bool,
+    /// How long after its end the message may still be raised: what carries it is on its way.
+    pub grace: Duration,
+    /// What it means.
+    pub need: Need,
 }
 
 /// One transition that the journal holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     /// On whom.
     pub subject: String,
@@ -39,7 +55,16 @@ pub struct Seen {
     pub at: MonoNanos,
 }
 
-/// One line of the table: an expectation and what came of it, for all subjects of one fault.
+/// The times by which it is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A fault that ended less than this before the end of the run need not have cleared.
+    pub clear_within: Duration,
+    /// End of the run.
+    pub end: MonoNanos,
+}
+
+/// One line of the table: a message of a fault and what came of it, on all subjects of that fault.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The fault's name in the scenario.
@@ -54,6 +79,8 @@ pub struct Row {
     pub cleared: usize,
     /// Subjects on which it had to clear within the run.
     pub to_clear: usize,
+    /// Subjects on which it cleared while the fault still lasted.
+    pub cleared_early: usize,
     /// Longest time from the fault's start to the message.
     pub raised_after_max: Option<Duration>,
     /// Longest time from the fault's end to the clearing.
@@ -63,37 +90,79 @@ pub struct Row {
 impl Row {
     /// Every subject showed it and lost it again.
     pub fn right(&self) -> bool {
-        self.raised == self.expected && self.cleared == self.to_clear
+        self.raised == self.expected && self.cleared == self.to_clear && self.cleared_early == 0
     }
 }
 
+/// Messages that came with a fault and need not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// The fault.
+    pub fault: String,
+    /// Code of the message.
+    pub code: &'static str,
+    /// On so many subjects.
+    pub subjects: usize,
+}
+
 /// The whole comparison.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Truth {
     /// One row for each fault and message.
     pub rows: Vec<Row>,
+    /// What came with faults and need not have.
+    pub came: Vec<Came>,
     /// Raised without a fault, or cleared and raised again while it lasted.
     pub unexpected: Vec<Seen>,
+    /// Raised with a fault, as they may be, and still there long after it.
+    pub hanging: Vec<Seen>,
 }
 
 impl Truth {
     /// Nothing missed, nothing false.
+    #[cfg(test)]
     pub fn perfect(&self) -> bool {
-        self.unexpected.is_empty() && self.rows.iter().all(Row::right)
+        self.unexpected.is_empty() && self.hanging.is_empty() && self.rows.iter().all(Row::right)
+    }
+
+    fn row(&mut self, expectation: &Expectation) -> &mut Row {
+        let is_it = |row: &Row| row.fault == expectation.fault && row.code == expectation.code;
+        let index = self.rows.iter().position(is_it).unwrap_or_else(|| {
+            self.rows.push(Row {
+                fault: expectation.fault.clone(),
+                code: expectation.code,
+                expected: 0,
+                raised: 0,
+                cleared: 0,
+                to_clear: 0,
+                cleared_early: 0,
+                raised_after_max: None,
+                cleared_after_max: None,
+            });
+            self.rows.len() - 1
+        });
+        &mut self.rows[index]
+    }
+
+    fn count_came(&mut self, expectation: &Expectation) {
+        let is_it = |came: &&mut Came| came.fault == expectation.fault && came.code == expectation.code;
+        match self.came.iter_mut().find(is_it) {
+            Some(came) => came.subjects += 1,
+            None => {
+                self.came.push(Came { fault: expectation.fault.clone(), code: expectation.code, subjects: 1 })
+            }
+        }
     }
 }
 
-/// Compares what was done with what was said. `settle` is how long after a fault its last message may still
-/// be raised (the frames that carry it are on their way); `end` is the end of the run, and a fault that ended
-/// less than `clear_within` before it need not have cleared.
-pub fn judge(
-    expectations: &[Expectation],
-    seen: &[Seen],
-    settle: Duration,
-    clear_within: Duration,
-    end: MonoNanos,
-) -> Truth {
-    let mut by_message: BTreeMap<(&str, &str), Vec<&Seen>> = BTreeMap::new();
+/// Transitions by subject and code, in the order of time.
+type ByMessage<'s> = BTreeMap<(&'s str, &'s str), Vec<&'s Seen>>;
+/// Raises that belong to a fault.
+type Explained<'s> = HashSet<(&'s str, &'s str, MonoNanos)>;
+
+/// Compares what was done with what was said.
+pub fn judge(expectations: &[Expectation], seen: &[Seen], limits: Limits) -> Truth {
+    let mut by_message = ByMessage::new();
     for transition in seen {
         by_message.entry((&transition.subject, transition.code)).or_default().push(transition);
     }
@@ -101,61 +170,81 @@ pub fn judge(
         transitions.sort_by_key(|transition| transition.at);
     }
     let mut truth = Truth::default();
-    let mut explained: Vec<(&str, &str, MonoNanos)> = Vec::new();
+    let mut explained = Explained::new();
     for expectation in expectations {
-        let transitions = by_message.get(&(expectation.subject.as_str(), expectation.code));
-        let last = expectation.until.map_or(MonoNanos(u64::MAX), |until| until.plus(settle));
-        let raised = transitions.and_then(|transitions| {
-            transitions.iter().find(|t| t.raised && t.at >= expectation.from && t.at <= last)
-        });
-        if let Some(raised) = raised {
-            explained.push((&expectation.subject, expectation.code, raised.at));
-        }
-        if !expectation.required {
-            continue;
-        }
-        let cleared = raised.zip(expectation.until).and_then(|(raised, until)| {
-            let after = transitions?.iter().find(|t| !t.raised && t.at >= raised.at)?;
-            (after.at >= until).then(|| after.at.since(until))
-        });
-        let must_clear = expectation.until.is_some_and(|until| until.plus(clear_within) <= end);
-        let row = row_of(&mut truth.rows, expectation);
-        row.expected += 1;
-        row.to_clear += usize::from(must_clear);
-        if let Some(raised) = raised {
-            row.raised += 1;
-            row.raised_after_max = row.raised_after_max.max(Some(raised.at.since(expectation.from)));
-        }
-        if must_clear && cleared.is_some() {
-            row.cleared += 1;
-        }
-        row.cleared_after_max = row.cleared_after_max.max(cleared);
+        let of_message = by_message.get(&(expectation.subject.as_str(), expectation.code));
+        let transitions = of_message.map_or(&[][..], Vec::as_slice);
+        let raised = match expectation.need {
+            Need::Must => judge_must(&mut truth, expectation, transitions, limits),
+            Need::May => judge_may(&mut truth, expectation, transitions, limits),
+            Need::Nothing => None,
+        };
+        explained.extend(raised.map(|raised| (raised.subject.as_str(), raised.code, raised.at)));
     }
-    explained.sort();
     truth.unexpected = seen
         .iter()
-        .filter(|t| t.raised && explained.binary_search(&(t.subject.as_str(), t.code, t.at)).is_err())
+        .filter(|t| t.raised && !explained.contains(&(t.subject.as_str(), t.code, t.at)))
         .cloned()
         .collect();
+    for expectation in expectations.iter().filter(|expectation| expectation.need == Need::Nothing) {
+        let last = latest(expectation);
+        let within = |t: &Seen| t.subject == expectation.subject && (expectation.from..=last).contains(&t.at);
+        let broken = truth.unexpected.iter().any(within);
+        truth.row(expectation).raised += usize::from(broken);
+    }
     truth
 }
 
-fn row_of<'t>(rows: &'t mut Vec<Row>, expectation: &Expectation) -> &'t mut Row {
-    let found = rows.iter().position(|row| row.fault == expectation.fault && row.code == expectation.code);
-    let index = found.unwrap_or_else(|| {
-        rows.push(Row {
-            fault: expectation.fault.clone(),
-            code: expectation.code,
-            expected: 0,
-            raised: 0,
-            cleared: 0,
-            to_clear: 0,
-            raised_after_max: None,
-            cleared_after_max: None,
-        });
-        rows.len() - 1
+fn latest(expectation: &Expectation) -> MonoNanos {
+    expectation.until.map_or(MonoNanos(u64::MAX), |until| until.plus(expectation.grace))
+}
+
+fn first_raise<'s>(expectation: &Expectation, transitions: &[&'s Seen]) -> Option<&'s Seen> {
+    let window = expectation.from..=latest(expectation);
+    transitions.iter().find(|t| t.raised && window.contains(&t.at)).copied()
+}
+
+fn judge_must<'s>(
+    truth: &mut Truth,
+    expectation: &Expectation,
+    transitions: &[&'s Seen],
+    limits: Limits,
+) -> Option<&'s Seen> {
+    let raised = first_raise(expectation, transitions);
+    let cleared_at = raised.and_then(|raised| {
+        let cleared = transitions.iter().find(|t| !t.raised && t.at >= raised.at)?;
+        Some(cleared.at)
     });
-    &mut rows[index]
+    let early = cleared_at.is_some_and(|at| expectation.until.is_none_or(|until| at < until));
+    let cleared = cleared_at.zip(expectation.until).filter(|_| !early).map(|(at, until)| at.since(until));
+    let must_clear = expectation.until.is_some_and(|until| until.plus(limits.clear_within) <= limits.end);
+    let row = truth.row(expectation);
+    row.expected += 1;
+    row.to_clear += usize::from(must_clear);
+    if let Some(raised) = raised {
+        row.raised += 1;
+        row.raised_after_max = row.raised_after_max.max(Some(raised.at.since(expectation.from)));
+    }
+    row.cleared_early += usize::from(early);
+    row.cleared += usize::from(must_clear && cleared.is_some());
+    row.cleared_after_max = row.cleared_after_max.max(cleared);
+    raised
+}
+
+fn judge_may<'s>(
+    truth: &mut Truth,
+    expectation: &Expectation,
+    transitions: &[&'s Seen],
+    limits: Limits,
+) -> Option<&'s Seen> {
+    let raised = first_raise(expectation, transitions)?;
+    truth.count_came(expectation);
+    let stays = !transitions.iter().any(|t| !t.raised && t.at >= raised.at);
+    let over = expectation.until.map(|until| until.max(raised.at).plus(limits.clear_within));
+    if stays && over.is_some_and(|over| over <= limits.end) {
+        truth.hanging.push(raised.clone());
+    }
+    Some(raised)
 }
 
 #[cfg(test)]
@@ -174,7 +263,8 @@ mod tests {
             code: "disconnected",
             from: at(from),
             until: Some(at(until)),
-            required: true,
+            grace: Duration::from_secs(5),
+            need: Need::Must,
         }
     }
 
@@ -183,7 +273,7 @@ mod tests {
     }
 
     fn check(expectations: &[Expectation], transitions: &[Seen]) -> Truth {
-        judge(expectations, transitions, Duration::from_secs(5), Duration::from_secs(20), at(120))
+        judge(expectations, transitions, Limits { clear_within: Duration::from_secs(20), end: at(120) })
     }
 
     #[test]
@@ -197,6 +287,7 @@ mod tests {
     #[test]
     fn a_missed_fault_is_not() {
         assert!(!check(&[expectation(10, 40)], &[]).perfect());
+        assert!(!check(&[expectation(10, 40)], &[seen(true, 46), seen(false, 47)]).perfect(), "too late");
     }
 
     #[test]
@@ -206,7 +297,10 @@ mod tests {
 
     #[test]
     fn a_message_that_clears_while_the_fault_lasts_is_not() {
-        assert!(!check(&[expectation(10, 40)], &[seen(true, 16), seen(false, 30)]).perfect());
+        let early = [seen(true, 16), seen(false, 30)];
+        assert!(!check(&[expectation(10, 40)], &early).perfect());
+        assert!(!check(&[expectation(10, 119)], &early).perfect(), "also without the time to clear");
+        assert!(!check(&[Expectation { until: None, ..expectation(10, 40) }], &early).perfect());
     }
 
     #[test]
@@ -223,15 +317,30 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_may_come_is_neither_demanded_nor_false() {
-        let mut may = expectation(10, 40);
-        may.required = false;
-        assert!(check(&[may.clone()], &[]).perfect());
-        assert!(check(&[may], &[seen(true, 16), seen(false, 42)]).perfect());
+    fn a_message_that_may_come_is_neither_demanded_nor_false_and_must_go() {
+        let grace = Duration::from_secs(20);
+        let may = Expectation { need: Need::May, grace, ..expectation(10, 40) };
+        assert!(check(std::slice::from_ref(&may), &[]).perfect());
+        let came = check(std::slice::from_ref(&may), &[seen(true, 55), seen(false, 58)]);
+        assert!(came.perfect());
+        assert_eq!(came.came, [Came { fault: "silence".into(), code: "disconnected", subjects: 1 }]);
+        assert_eq!(check(std::slice::from_ref(&may), &[seen(true, 16)]).hanging.len(), 1);
+        assert_eq!(check(&[may], &[seen(true, 61)]).unexpected.len(), 1, "long after the fault");
     }
 
     #[test]
     fn a_fault_at_the_very_end_need_not_clear() {
         assert!(check(&[expectation(90, 110)], &[seen(true, 96)]).perfect());
+    }
+
+    #[test]
+    fn a_fault_that_must_raise_nothing_has_its_row() {
+        let nothing = Expectation { code: NO_MESSAGE, need: Need::Nothing, ..expectation(10, 40) };
+        let quiet = check(std::slice::from_ref(&nothing), &[]);
+        assert!(quiet.perfect());
+        assert_eq!((quiet.rows[0].code, quiet.rows[0].expected), (NO_MESSAGE, 0));
+        let broken = check(&[nothing], &[seen(true, 16), seen(false, 30)]);
+        assert!(!broken.rows[0].right());
+        assert_eq!(broken.unexpected.len(), 1);
     }
 }
