@@ -39,6 +39,22 @@ impl OverallState {
         OverallState::Local,
     ];
 
+    /// As the sweep writes it beside the verdict; zero is "not judged yet".
+    pub const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The state of a number; one that is not judged yet is unknown.
+    pub fn from_number(number: u8) -> OverallState {
+        let place = usize::from(number).checked_sub(1);
+        place.and_then(|place| OverallState::ALL.get(place)).copied().unwrap_or(OverallState::Unknown)
+    }
+
+    /// The state of a name.
+    pub fn from_name(name: &str) -> Option<OverallState> {
+        OverallState::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
     /// Its name, also the metric label.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -412,6 +412,9 @@ impl Engine {
         if before.active != memory.active || before.unknown != memory.unknown {
             pass.live.set_verdict(SlotIndex(index), memory.active, memory.unknown);
         }
+        if before.class.state != class.state {
+            pass.live.set_overall(SlotIndex(index), class.state.number());
+        }
         self.slots[place] = memory;
         self.seen[place] = state.changes;
         self.due[place] = due;

@@ -2,10 +2,10 @@
 //! hold plain references without a lock, a guard or an epoch.
 //!
 //! What the sweep reads of every sensor every second lies in columns (eight bytes a sensor each); what it
-//! reads of a few lies in slots. Cost: 512 bytes a slot, 40 bytes of columns.
+//! reads of a few lies in slots. Cost: 512 bytes a slot, 41 bytes of columns.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::slot::Slot;
 use super::types::SlotIndex;
@@ -71,6 +71,7 @@ pub(super) struct Chunk {
     pub(super) active: Box<[AtomicU64]>,
     pub(super) unknown: Box<[AtomicU64]>,
     pub(super) journalled: Box<[AtomicU64]>,
+    pub(super) overall: Box<[AtomicU8]>,
 }
 
 impl Chunk {
@@ -83,6 +84,7 @@ impl Chunk {
             active: column(),
             unknown: column(),
             journalled: column(),
+            overall: (0..slots).map(|_| AtomicU8::new(0)).collect(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::slab::{Chunk, Columns, Slab, SlotFlags};
 use super::slot::{Guard, Refused};
 use super::types::*;
 use super::words::{self, WORDS};
-use crate::limits::PATIENT_TRIES;
+use crate::limits::{PATIENT_TRIES, SNAPSHOT_TRIES};
 use crate::time::{MonoNanos, Now, UnixMillis};
 use crate::wire::id::{GatewayId, SensorId};
 
@@ -115,6 +115,7 @@ impl LiveState {
                 for column in [&chunk.active, &chunk.unknown, &chunk.journalled] {
                     column[place].store(0, Ordering::Relaxed);
                 }
+                chunk.overall[place].store(0, Ordering::Relaxed);
                 (owner, gateway)
             })
             .ok()?;
@@ -235,12 +236,20 @@ impl LiveState {
         }
     }
 
+    /// Writes the one word on a sensor, as a number other than zero. Only the sweep does.
+    pub fn set_overall(&self, index: SlotIndex, overall: u8) {
+        if let Some((chunk, place)) = self.slab.get(index) {
+            chunk.overall[place].store(overall, Ordering::Relaxed);
+        }
+    }
+
     /// The verdict on a slot.
     pub fn verdict(&self, index: SlotIndex) -> Verdict {
         self.slab.get(index).map_or(Verdict::default(), |(chunk, place)| Verdict {
             active: chunk.active[place].load(Ordering::Relaxed),
             unknown: chunk.unknown[place].load(Ordering::Relaxed),
             journalled: chunk.journalled[place].load(Ordering::Relaxed),
+            overall: chunk.overall[place].load(Ordering::Relaxed),
         })
     }
 
@@ -254,6 +263,19 @@ impl LiveState {
         let (generation, words, last_heartbeat, flags) = read?;
         let handle = SlotHandle { index, generation };
         super::snapshot::build(handle, &words, last_heartbeat, flags, self.wall())
+    }
+
+    /// Who has a slot, and what the register declares about it: less than a whole snapshot costs.
+    pub fn occupant(&self, index: SlotIndex) -> Option<(SensorId, SlotFacts)> {
+        let (chunk, place) = self.slab.get(index)?;
+        let words = chunk.slots[place].read(SNAPSHOT_TRIES, |_, words| {
+            [words::ID, words::ID + 1, words::FACTS].map(|word| words[word].load(Ordering::Relaxed))
+        });
+        let [low, high, facts] = words?;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&low.to_le_bytes());
+        id[8..].copy_from_slice(&high.to_le_bytes());
+        Some((SensorId(id), SlotFacts::from_word(facts)?))
     }
 
     /// Everything about a sensor.

@@ -349,7 +349,10 @@ fn columns_say_what_changed_and_what_holds() {
     b.live.set_verdict(b.handle.index, 1, 2);
     b.live.set_journalled(b.handle.index, 3);
     assert_eq!(state().0.changes, changes, "a verdict is no change");
-    assert_eq!(b.live.verdict(b.handle.index), Verdict { active: 1, unknown: 2, journalled: 3 });
+    b.live.set_overall(b.handle.index, 4);
+    assert_eq!(b.live.verdict(b.handle.index), Verdict { active: 1, unknown: 2, journalled: 3, overall: 4 });
+    b.live.remove(b.see().id);
+    assert_eq!(b.live.verdict(b.handle.index), Verdict::default(), "nothing is left to the next sensor");
 }
 
 #[test]

@@ -394,6 +394,8 @@ pub struct Verdict {
     pub unknown: u64,
     /// Rules that the journal has as active.
     pub journalled: u64,
+    /// The one word on the sensor, as the sweep numbers it; zero = not judged yet.
+    pub overall: u8,
 }
 
 /// Everything known of one gateway.

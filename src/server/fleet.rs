@@ -140,6 +140,11 @@ impl FleetService {
         self.sites.read().unwrap_or_else(PoisonError::into_inner).ids().to_vec()
     }
 
+    /// The engine's number of a site.
+    pub fn site_index(&self, id: SiteId) -> Option<SiteIndex> {
+        self.sites.read().unwrap_or_else(PoisonError::into_inner).get(id)
+    }
+
     /// Does all of `commands` or none. When this returns the change is durable.
     pub fn apply(&self, commands: &[Command], actor: Actor, at: UnixMillis) -> Result<Batch, CommandError> {
         let mut position = self.lock();

@@ -4,7 +4,8 @@
 //! subject, so memory is bounded however long the journal refuses. A message that came and went while
 //! nothing was taken leaves no trace; one that ended and came back goes on as the one that the journal has.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use ahash::{HashMap, HashSet};
@@ -32,6 +33,8 @@ pub(super) struct Raise {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     messages: HashMap<Key, ActiveMessage>,
+    /// Those of gateways and sites, in order: there are few, and no column has them.
+    places: BTreeSet<Key>,
     /// Messages that the journal has as active: taken, or restored from it.
     journalled: HashSet<Key>,
     waiting: HashMap<Key, Transition>,
@@ -57,12 +60,18 @@ impl Ledger {
         self.messages.get(&key)
     }
 
+    pub fn places(&self, after: Option<Key>) -> impl Iterator<Item = &ActiveMessage> + use<'_> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.places.range((from, Bound::Unbounded)).filter_map(|key| self.messages.get(key))
+    }
+
     /// Takes a message over from the journal, as it was.
     pub fn restore(&mut self, mut message: ActiveMessage) {
         let key = (message.subject, message.rule);
         message.durable = true;
         message.folded_into = None;
         self.journalled.insert(key);
+        self.place(key);
         if let Some(before) = self.messages.insert(key, message) {
             self.count(key.1, before.muted, false);
         }
@@ -76,6 +85,7 @@ impl Ledger {
         self.raised += 1;
         self.count(raise.rule, raise.muted, true);
         self.folded += u32::from(raise.folded_into.is_some());
+        self.place(key);
         self.messages.insert(
             key,
             ActiveMessage {
@@ -114,6 +124,7 @@ impl Ledger {
 
     pub fn clear(&mut self, key: Key, slot: Option<SlotHandle>, reason: ClearReason, now: Now) {
         let Some(message) = self.messages.remove(&key) else { return };
+        self.places.remove(&key);
         self.cleared += 1;
         self.count(key.1, message.muted, false);
         self.folded -= u32::from(message.folded_into.is_some());
@@ -210,6 +221,12 @@ impl Ledger {
                 self.queue.retain(|key| waiting.contains_key(key));
             }
             self.queue.push_back(key);
+        }
+    }
+
+    fn place(&mut self, key: Key) {
+        if !matches!(key.0, Subject::Sensor(_)) {
+            self.places.insert(key);
         }
     }
 

@@ -1,4 +1,5 @@
-//! "Why is this sensor healthy, or not": every rule that applies to it, with its values.
+//! Questions to the engine between two sweeps. The main one is "why is this sensor healthy, or not": every rule
+//! that applies to it, with its values.
 
 use std::time::Duration;
 
@@ -32,6 +33,15 @@ pub struct RuleReport {
 }
 
 impl Engine {
+    /// Active messages of gateways and sites in the order of subject and rule, from the one that follows
+    /// `after`. Those of sensors are found by the verdicts in live state.
+    pub fn active_places(
+        &self,
+        after: Option<(Subject, RuleId)>,
+    ) -> impl Iterator<Item = &ActiveMessage> + use<'_> {
+        self.ledger.places(after)
+    }
+
     /// Why a sensor is as it is: one report for each rule that applies to its type. `None`: no such sensor.
     pub fn why(
         &self,
