@@ -15,13 +15,14 @@ const LAYERS: [&str; 16] = [
 const SENSOR_MAY: [&str; 6] = ["limits", "time", "config", "wire", "identity", "sensor"];
 
 /// Libraries and the one module that may name each.
-const OWNERS: [(&str, &str); 12] = [
+const OWNERS: [(&str, &str); 13] = [
     ("quinn_proto", "ingest"),
     ("quinn_udp", "ingest"),
     ("mio", "ingest"),
     ("quinn", "sensor"),
     ("prometheus", "export"),
     ("axum", "http"),
+    ("form_urlencoded", "http"),
     ("hyper", "http"),
     ("hyper_util", "http"),
     ("tower", "http"),

@@ -17,6 +17,8 @@ pub(super) struct App {
     pub(super) connections: Arc<Connections>,
     pub(super) workers: Workers,
     pub(super) exposition: Exposition,
+    /// Tells this run of the server from others, in cursors that name slots.
+    pub(super) run: u32,
 }
 
 impl App {
@@ -30,6 +32,8 @@ impl App {
         App {
             exposition: Exposition::new(Arc::new(figures)),
             backend,
+            // Milliseconds: two starts within one are not possible.
+            run: clock.unix().0 as u32,
             clock,
             counters,
             connections,

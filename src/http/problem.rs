@@ -6,9 +6,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// An error answer.
+/// An error answer. Boxed, because every answer's type has room for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Document>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Document {
     /// `urn:fleetpulse:problem:` and the code.
     r#type: String,
     /// The same for every problem of this code.
@@ -33,7 +37,7 @@ const SHOWN_CHARS: usize = 80;
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Problem {
-        Problem {
+        Problem(Box::new(Document {
             r#type: format!("urn:fleetpulse:problem:{code}"),
             title,
             status: status.as_u16(),
@@ -42,7 +46,7 @@ impl Problem {
             field: None,
             valid: None,
             retry_after_s: None,
-        }
+        }))
     }
 
     /// No such path.
@@ -57,11 +61,59 @@ impl Problem {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 
+    /// A parameter that the resource does not have.
+    pub(super) fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
+        let detail = format!("there is no parameter {} here", shown(name));
+        let mut problem =
+            Problem::new(StatusCode::BAD_REQUEST, "unknown-parameter", "Unknown parameter", detail);
+        problem.0.field = Some(cut(name));
+        problem.0.valid =
+            Some(if known.is_empty() { "none".to_owned() } else { format!("one of {}", known.join(", ")) });
+        problem
+    }
+
+    /// A parameter that can't be used, and why.
+    pub(super) fn bad_parameter(name: &str, wrong: &str, valid: &str) -> Problem {
+        let detail = format!("`{name}` can't be used: {wrong}; give {valid}");
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "Bad parameter", detail);
+        problem.0.field = Some(name.to_owned());
+        problem.0.valid = Some(valid.to_owned());
+        problem
+    }
+
+    /// A value that the parameter does not take.
+    pub(super) fn bad_value(name: &str, value: &str, valid: &str) -> Problem {
+        Problem::bad_parameter(name, &format!("it is {}", shown(value)), valid)
+    }
+
+    /// A cursor that this server did not give, or not since its last start.
+    pub(super) fn bad_cursor(value: &str) -> Problem {
+        let valid = "`next` of the page before, with the same filter, or no cursor to begin anew";
+        let detail = format!("{} is no cursor of this list; give {valid}", shown(value));
+        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Bad cursor", detail);
+        problem.0.field = Some("cursor".to_owned());
+        problem.0.valid = Some(valid.to_owned());
+        problem
+    }
+
+    /// Nothing has this id.
+    pub(super) fn not_found(what: &str, id: &str, more: &str) -> Problem {
+        let detail = format!("there is no {what} {}{more}", shown(id));
+        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// The store can't be read.
+    pub(super) fn store(error: &crate::store::StoreError) -> Problem {
+        tracing::warn!(%error, "an API answer could not be read from the store");
+        let detail = format!("the store could not be read: {error}");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unreadable", "Store unreadable", detail)
+    }
+
     /// All workers are busy.
     pub(super) fn busy() -> Problem {
         let detail = "all workers are busy with other requests; try again in a moment".to_owned();
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy", detail);
-        problem.retry_after_s = Some(1);
+        problem.0.retry_after_s = Some(1);
         problem
     }
 
@@ -71,17 +123,21 @@ impl Problem {
     }
 }
 
-/// A piece of a request, safe to show: cut, and without control characters.
+/// A piece of a request, safe to show: in quotes, cut, and without control characters.
 pub(super) fn shown(text: &str) -> String {
+    format!("`{}`", cut(text))
+}
+
+fn cut(text: &str) -> String {
     let clean: String =
         text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().count() > SHOWN_CHARS { format!("`{clean}...`") } else { format!("`{clean}`") }
+    if text.chars().nth(SHOWN_CHARS).is_some() { format!("{clean}...") } else { clean }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.retry_after_s;
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.0.retry_after_s;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

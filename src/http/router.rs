@@ -11,16 +11,21 @@ use axum::routing::{MethodRouter, get};
 
 use super::app::App;
 use super::problem::Problem;
-use super::{engine, metrics, probes};
+use super::{engine, fleet, message_history, messages, metrics, probes, sensor, series};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 
 /// Path, the name under which it is counted (one of [`crate::export::table::ROUTES`]), and who answers.
-fn resources() -> [(&'static str, &'static str, MethodRouter<Arc<App>>); 4] {
+fn resources() -> [(&'static str, &'static str, MethodRouter<Arc<App>>); 9] {
     [
         ("/livez", "livez", get(probes::livez)),
         ("/readyz", "readyz", get(probes::readyz)),
         ("/metrics", "metrics", get(metrics::metrics)),
         ("/api/v1/engine", "engine", get(engine::engine)),
+        ("/api/v1/fleet", "fleet", get(fleet::fleet)),
+        ("/api/v1/messages", "messages", get(messages::messages)),
+        ("/api/v1/messages/history", "message_history", get(message_history::message_history)),
+        ("/api/v1/sensors/{id}", "sensor", get(sensor::sensor)),
+        ("/api/v1/sensors/{id}/series", "sensor_series", get(series::series)),
     ]
 }
 

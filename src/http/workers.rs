@@ -23,7 +23,6 @@ pub(super) struct Workers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Places {
     /// The API's.
-    #[expect(dead_code, reason = "the resources that need it come next")]
     Api,
     /// Those of metrics and readiness.
     Reserved,

@@ -230,6 +230,7 @@ impl Server {
             sensors_max: config.store.sensors_max,
             live: Arc::clone(&live),
             fleet: Arc::clone(&fleet),
+            judge: Arc::clone(&judge),
             board: Arc::clone(&board),
             ingest: Arc::clone(&ingest),
             keys: Arc::clone(&keys),

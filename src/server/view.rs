@@ -1,24 +1,27 @@
 //! The server as its HTTP side sees it: figures and readiness, from what the threads leave for readers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
 use super::checkpoint::CheckpointStats;
 use super::fleet::FleetService;
 use super::journal::JournalStats;
 use super::probe::StoreProbe;
-use super::sweeper::{Board, LISTENER_SILENT};
+use super::sweeper::{Board, Judge, LISTENER_SILENT};
 use crate::export::{
     Check, CheckpointFigures, Figures, HttpFigures, IngestFigures, JournalFigures, LiveFigures,
     ProcessFigures, Readiness, Source, StoreFigures, SweepFigures,
 };
+use crate::fleet::Register;
+use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
 use crate::http::Backend;
 use crate::identity::Keys;
 use crate::ingest::Ingest;
-use crate::live::LiveState;
+use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
-use crate::time::{Clock, MonoNanos, SystemClock, UnixMillis};
+use crate::time::{Clock, MonoNanos, Now, SystemClock, UnixMillis};
+use crate::wire::id::{SensorId, SiteId};
 
 /// A sweep is late when the last one began this many cadences ago.
 const LATE_CADENCES: u32 = 5;
@@ -35,6 +38,8 @@ pub struct View {
     pub live: Arc<LiveState>,
     /// The register.
     pub fleet: Arc<FleetService>,
+    /// The engine with everything it judges by.
+    pub judge: Arc<Judge>,
     /// What the sweep left.
     pub board: Arc<Board>,
     /// The QUIC side.
@@ -85,6 +90,48 @@ impl Source for View {
 }
 
 impl Backend for View {
+    fn live(&self) -> &LiveState {
+        &self.live
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn register(&self) -> RwLockReadGuard<'_, Register> {
+        self.fleet.register()
+    }
+
+    fn site_index(&self, id: SiteId) -> Option<SiteIndex> {
+        self.fleet.site_index(id)
+    }
+
+    fn active(&self, keys: &[(Subject, RuleId)]) -> Vec<ActiveMessage> {
+        let engine = self.judge.engine();
+        keys.iter().filter_map(|&(subject, rule)| engine.active_message(subject, rule)).cloned().collect()
+    }
+
+    fn active_places(
+        &self,
+        after: Option<(Subject, RuleId)>,
+        most: usize,
+        wanted: &dyn Fn(Subject, RuleId) -> bool,
+    ) -> Vec<ActiveMessage> {
+        let engine = self.judge.engine();
+        let places = engine.active_places(after).filter(|message| wanted(message.subject, message.rule));
+        places.take(most).cloned().collect()
+    }
+
+    fn why(&self, sensor: SensorId, now: Now) -> Option<Vec<RuleReport>> {
+        self.judge.why(sensor, now)
+    }
+
+    fn support(&self, sensor: &Snapshot, now: Now) -> SupportState {
+        let version = Version::parse(sensor.heartbeat.version_str());
+        version
+            .map_or(SupportState::Unknown, |version| self.judge.versions.support(version, Day::of(now.unix)))
+    }
+
     fn readiness(&self) -> Readiness {
         let now = self.clock.mono();
         Readiness {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleetpulse::config::Config;
@@ -9,7 +10,7 @@ use fleetpulse::server::Server;
 
 /// A server with a data directory of its own.
 pub struct Rig {
-    pub server: Server,
+    pub server: Arc<Server>,
     _folder: tempfile::TempDir,
 }
 
@@ -44,6 +45,7 @@ pub fn config(folder: &std::path::Path) -> Config {
     config.ingest.enrol_listen = free;
     config.ingest.shards = 1;
     config.ingest.drain_spread = Duration::ZERO;
+    config.ingest.interval = Duration::from_millis(500);
     config.http.listen = free;
     config.health.policy = "demo".into();
     config
@@ -60,7 +62,7 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         change(&mut config);
-        Rig { server: Server::start(config).unwrap(), _folder: folder }
+        Rig { server: Arc::new(Server::start(config).unwrap()), _folder: folder }
     }
 
     /// A GET with an `Accept` header.
@@ -75,19 +77,21 @@ impl Rig {
 
     /// Waits until the server is ready.
     pub fn until_ready(&self) {
-        until("ready", || self.get("/readyz").status == 200);
+        until(&200, || self.get("/readyz").status);
     }
 }
 
-/// Polls until `done`, for at most a minute.
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+/// Polls until `seen` is as expected, for at most a minute.
+pub fn until<T: PartialEq + std::fmt::Debug>(expected: &T, mut seen: impl FnMut() -> T) {
+    let mut last = seen();
     for _ in 0..600 {
-        if done() {
+        if last == *expected {
             return;
         }
         std::thread::sleep(Duration::from_millis(100));
+        last = seen();
     }
-    panic!("it never came: {what}");
+    assert_eq!(last, *expected, "it never came");
 }
 
 /// A connection to the HTTP side.

@@ -1,0 +1,232 @@
+//! `GET /api/v1/sensors/{id}`: one sensor: what the register declares, what it says of itself, the verdict, and
+//! every rule with what it saw.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::app::App;
+use super::documents::{self, EvidenceDocument, MessageDocument, Reference};
+use super::params::{Params, path_id};
+use super::problem::Problem;
+use super::reported::{Reported, reported};
+use super::times::{rfc3339, rfc3339_of};
+use super::workers::{Places, work};
+use crate::fleet::{Register, Sensor};
+use crate::health::{Outcome, OverallState, RuleId, RuleReport, rules_of};
+use crate::live::{LiveState, Snapshot, Verdict};
+use crate::time::Now;
+use crate::wire::id::SensorId;
+
+#[derive(Serialize)]
+struct SensorDocument {
+    id: String,
+    name: String,
+    r#type: &'static str,
+    lifecycle: &'static str,
+    subscription: Option<Reference>,
+    site: Option<Reference>,
+    zone: Option<Reference>,
+    /// The moment of everything that follows.
+    now: String,
+    /// The one word on it.
+    state: &'static str,
+    /// Support of its software version.
+    support: &'static str,
+    muted: bool,
+    /// Codes of its active messages.
+    active: Vec<&'static str>,
+    /// Codes of rules that can't be judged now.
+    unknown: Vec<&'static str>,
+    connection: Connection,
+    heartbeats: Heartbeats,
+    /// What it says of itself; none before its first heartbeat.
+    reported: Option<Reported>,
+    /// Every rule that applies to its type.
+    rules: Vec<RuleDocument>,
+}
+
+#[derive(Serialize)]
+struct Connection {
+    /// It has a connection of its own.
+    connected: bool,
+    /// The gateway that brought its newest heartbeat.
+    via_gateway: Option<Reference>,
+    /// When anything at all came in on its connection.
+    last_seen: Option<String>,
+    certificate_not_after: Option<String>,
+    reconnects: u32,
+    /// Times that another connection with its identity took over.
+    replaced: u32,
+}
+
+#[derive(Serialize)]
+struct Heartbeats {
+    first: Option<String>,
+    /// When the newest one was made, by the server's clock.
+    last: Option<String>,
+    /// When it came in.
+    last_received: Option<String>,
+    /// Since this server started.
+    heard_since_start: bool,
+    received: u64,
+    lost: u64,
+    duplicates: u32,
+    reordered: u32,
+    beyond_window: u32,
+    rollbacks: u32,
+    restarts: u32,
+    delivery_ratio: f64,
+    /// Heartbeats that the ratio is taken over.
+    window: u32,
+    jitter_seconds: f64,
+    /// Server's clock minus sensor's.
+    clock_offset_seconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct RuleDocument {
+    code: &'static str,
+    severity: &'static str,
+    title: &'static str,
+    /// `holds`, `does-not-hold` or `unknown`.
+    outcome: &'static str,
+    /// Since when it holds.
+    since: Option<String>,
+    evidence: Vec<EvidenceDocument>,
+    /// Its message, when it is active.
+    message: Option<MessageDocument>,
+    /// It is on its way to be raised (or, when active, to end), for so long.
+    pending_for_seconds: Option<f64>,
+    /// Active rules that keep it from holding.
+    suppressed_by: Vec<&'static str>,
+    /// Active rules that freeze it.
+    frozen_by: Vec<&'static str>,
+}
+
+pub(super) async fn sensor(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let id: SensorId = path_id("id", &id)?;
+    Params::parse(query.as_deref())?.finish(&[])?;
+    let document = work(&app, Places::Api, move |app| document(app, id)).await??;
+    Ok(Json(document).into_response())
+}
+
+/// The sensor of an id, or that there is none.
+pub(super) fn registered(register: &Register, id: SensorId) -> Result<&Sensor, Problem> {
+    register.sensor(id).ok_or_else(|| {
+        let more = if register.deleted_sensor(id).is_some() { "; it was deleted" } else { "" };
+        Problem::not_found("sensor", &id.to_string(), more)
+    })
+}
+
+fn document(app: &App, id: SensorId) -> Result<SensorDocument, Problem> {
+    registered(&app.backend.register(), id)?;
+    let now = app.clock.now();
+    // Asked for before the register is locked: the engine waits for the end of a sweep, and the sweep asks the
+    // register.
+    let reports = app.backend.why(id, now).unwrap_or_default();
+    let live = app.backend.live();
+    let snapshot = patient_snapshot(live, id).ok_or_else(Problem::busy)?;
+    let verdict = live.verdict(snapshot.handle.index);
+    let support = app.backend.support(&snapshot, now);
+    let register = app.backend.register();
+    let sensor = registered(&register, id)?;
+    let Verdict { active, unknown, overall, .. } = verdict;
+    let (zone, site) = (register.zone(sensor.zone), register.site_of(sensor));
+    let subscription = site.and_then(|site| register.subscription(site.subscription));
+    let codes = |bits| rules_of(bits).map(RuleId::code).collect();
+    Ok(SensorDocument {
+        id: id.to_string(),
+        name: sensor.name.to_string(),
+        r#type: sensor.kind.as_str(),
+        lifecycle: sensor.lifecycle.as_str(),
+        subscription: subscription.map(|found| Reference::new(found.id, &found.name)),
+        site: site.map(|found| Reference::new(found.id, &found.name)),
+        zone: zone.map(|found| Reference::new(found.id, &found.name)),
+        now: rfc3339(now.unix),
+        state: OverallState::from_number(overall).as_str(),
+        support: support.as_str(),
+        muted: snapshot.facts.muted,
+        active: codes(active),
+        unknown: codes(unknown),
+        connection: connection(&register, live, &snapshot, now),
+        heartbeats: heartbeats(&snapshot, now),
+        reported: (!snapshot.last_heartbeat.is_never()).then(|| reported(&snapshot, now)),
+        rules: reports.iter().map(|report| rule(&register, report, now)).collect(),
+    })
+}
+
+/// A slot that writers keep busy is tried again for a moment.
+fn patient_snapshot(live: &LiveState, id: SensorId) -> Option<Snapshot> {
+    (0..20).find_map(|tried| {
+        if tried > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        live.snapshot_of(id)
+    })
+}
+
+fn connection(register: &Register, live: &LiveState, sensor: &Snapshot, now: Now) -> Connection {
+    let gateway = sensor.via_gateway.and_then(|index| live.gateway_snapshot(index));
+    Connection {
+        connected: sensor.connected,
+        via_gateway: gateway.map(|gateway| documents::gateway(register, gateway.id)),
+        last_seen: rfc3339_of(sensor.last_transport, now),
+        certificate_not_after: sensor.cert_not_after.map(rfc3339),
+        reconnects: sensor.reconnects,
+        replaced: sensor.replaced,
+    }
+}
+
+fn heartbeats(sensor: &Snapshot, now: Now) -> Heartbeats {
+    let offset = Some(sensor.clock_offset_ms).filter(|&offset| offset != i64::MIN);
+    Heartbeats {
+        first: rfc3339_of(sensor.first_heartbeat, now),
+        last: rfc3339_of(sensor.last_heartbeat, now),
+        last_received: rfc3339_of(sensor.last_received, now),
+        heard_since_start: sensor.heard_since_start,
+        received: sensor.received,
+        lost: sensor.lost,
+        duplicates: sensor.duplicates,
+        reordered: sensor.reordered,
+        beyond_window: sensor.beyond_window,
+        rollbacks: sensor.rollbacks,
+        restarts: sensor.restarts,
+        delivery_ratio: f64::from(sensor.delivery_ratio),
+        window: sensor.window_expected,
+        jitter_seconds: f64::from(sensor.jitter_ms) / 1_000.0,
+        clock_offset_seconds: offset.map(|ms| ms as f64 / 1_000.0),
+    }
+}
+
+fn rule(register: &Register, report: &RuleReport, now: Now) -> RuleDocument {
+    let row = report.rule.rule();
+    let (outcome, since, evidence) = match &report.outcome {
+        Outcome::Holds { since, evidence } => {
+            ("holds", rfc3339_of(*since, now), documents::evidence(evidence))
+        }
+        Outcome::DoesNotHold { evidence } => ("does-not-hold", None, documents::evidence(evidence)),
+        Outcome::Unknown => ("unknown", None, Vec::new()),
+    };
+    let codes = |rules: &[RuleId]| rules.iter().copied().map(RuleId::code).collect();
+    RuleDocument {
+        code: row.code,
+        severity: row.severity.as_str(),
+        title: row.title,
+        outcome,
+        since,
+        evidence,
+        message: report.message.as_ref().map(|message| documents::message(register, message)),
+        pending_for_seconds: report.pending_for.map(|pending| pending.as_secs_f64()),
+        suppressed_by: codes(&report.suppressed_by),
+        frozen_by: codes(&report.frozen_by),
+    }
+}
