@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use super::Failure;
 use super::truth::{Expectation, NO_MESSAGE, Need};
-use crate::health::{CATALOGUE, RuleId};
+use crate::health::{CATALOGUE, Policy, RuleId, Setting};
 use crate::limits::{DEMO_SENSORS_DEFAULT, DEMO_SENSORS_MAX};
 use crate::sensor::sim::{DEMO, Plan, PlannedFault, Played, Scenario};
 use crate::time::MonoNanos;
 
 /// A message may be raised this long after its fault ended: one heartbeat on its way and one sweep, on a
 /// machine that has other things to do.
-pub const SETTLE: Duration = Duration::from_secs(3);
-/// A message has cleared this long after its fault ended: the longest window of the `demo` policy (20 s), its
-/// clear-after, and a few heartbeats. A fault that ended later need not have cleared. What may come with a
-/// fault comes within this time.
-pub const CLEAR_WITHIN: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(3);
+/// Beside what its rule takes, a message has cleared this long after its fault ended: a connection made anew,
+/// a heartbeat, a sweep.
+const CLEAR_SLACK: Duration = Duration::from_secs(8);
+/// Heartbeats until an old clock offset is forgotten: two groups of eight.
+const CLOCK_MEMORY: u32 = 16;
 /// Every rule of the `demo` policy raises this soon; a fault without an end needs so much time.
 const RAISE_WITHIN: Duration = Duration::from_secs(20);
 /// Names the time in which sensors are registered and not connected yet.
@@ -88,15 +89,17 @@ impl Script {
             let cut = cut_short(fault, played, acts);
             for hit in &fault.hits {
                 let must = hit.required && !cut;
-                let (need, grace) = if must { (Need::Must, SETTLE) } else { (Need::May, CLEAR_WITHIN) };
-                let Some(code) = RuleId::from_code(&hit.code).map(RuleId::code) else { continue };
+                let Some(rule) = RuleId::from_code(&hit.code) else { continue };
+                let clear_within = self.clear_within(rule);
+                let (need, grace) = if must { (Need::Must, SETTLE) } else { (Need::May, clear_within) };
                 all.push(Expectation {
                     fault: fault.name.clone(),
                     subject: hit.subject.clone(),
-                    code,
+                    code: rule.code(),
                     from,
                     until: played.ended,
                     grace,
+                    clear_within,
                     need,
                 });
             }
@@ -107,12 +110,29 @@ impl Script {
                     code: NO_MESSAGE,
                     from,
                     until: played.ended,
-                    grace: CLEAR_WITHIN,
+                    grace: CLEAR_SLACK,
+                    clear_within: CLEAR_SLACK,
                     need: Need::Nothing,
                 }));
             }
         }
         all
+    }
+
+    /// How long after a fault its message has surely gone: what the rule looks back on, its clear-after, and
+    /// some slack.
+    fn clear_within(&self, rule: RuleId) -> Duration {
+        let policy = Policy::demo();
+        let seconds = |setting| Duration::from_nanos(policy.nanos(setting));
+        let windows =
+            Setting::all().filter(|setting| setting.rule() == rule && setting.key().contains("window"));
+        let memory = windows.map(|setting| match setting.unit() {
+            "s" => seconds(setting),
+            _ => self.plan.interval * policy.value(setting) as u32,
+        });
+        let clock =
+            if rule == RuleId::ClockDrift { self.plan.interval * CLOCK_MEMORY } else { Duration::ZERO };
+        memory.fold(clock, Duration::max) + seconds(Setting::clear_after(rule)) + CLEAR_SLACK
     }
 
     /// Faults that an interruption left without the time to show.
@@ -132,6 +152,7 @@ impl Script {
             from: acts.registered,
             until: Some(acts.started),
             grace: Duration::ZERO,
+            clear_within: self.clear_within(rule),
             need: Need::May,
         };
         let sites: BTreeSet<&str> = self.plan.sensors.iter().map(|sensor| sensor.site.as_str()).collect();
@@ -225,7 +246,11 @@ mod tests {
         assert!(script.fell_out.is_empty(), "{:?}", script.fell_out);
         for fault in script.plan.faults.iter().filter(|fault| !fault.kind.is_standing()) {
             let until = fault.until.unwrap_or(Duration::MAX);
-            assert!(until.saturating_add(CLEAR_WITHIN) <= Duration::from_secs(120), "{}", fault.name);
+            for hit in &fault.hits {
+                let clear_within = script.clear_within(RuleId::from_code(&hit.code).unwrap());
+                let over = until.saturating_add(clear_within);
+                assert!(over <= Duration::from_secs(120), "{}: {}", fault.name, hit.code);
+            }
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Expectation {
     pub until: Option<MonoNanos>,
     /// How long after its end the message may still be raised: what carries it is on its way.
     pub grace: Duration,
+    /// How long after its end the message has surely gone. A fault that ended less than this before the end of
+    /// the run need not have cleared.
+    pub clear_within: Duration,
     /// What it means.
     pub need: Need,
 }
@@ -53,15 +56,6 @@ pub struct Seen {
     pub raised: bool,
     /// When.
     pub at: MonoNanos,
-}
-
-/// The times by which it is judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// A fault that ended less than this before the end of the run need not have cleared.
-    pub clear_within: Duration,
-    /// End of the run.
-    pub end: MonoNanos,
 }
 
 /// One line of the table: a message of a fault and what came of it, on all subjects of that fault.
@@ -160,8 +154,8 @@ type ByMessage<'s> = BTreeMap<(&'s str, &'s str), Vec<&'s Seen>>;
 /// Raises that belong to a fault.
 type Explained<'s> = HashSet<(&'s str, &'s str, MonoNanos)>;
 
-/// Compares what was done with what was said.
-pub fn judge(expectations: &[Expectation], seen: &[Seen], limits: Limits) -> Truth {
+/// Compares what was done with what was said until the end of the run.
+pub fn judge(expectations: &[Expectation], seen: &[Seen], end: MonoNanos) -> Truth {
     let mut by_message = ByMessage::new();
     for transition in seen {
         by_message.entry((&transition.subject, transition.code)).or_default().push(transition);
@@ -175,8 +169,8 @@ pub fn judge(expectations: &[Expectation], seen: &[Seen], limits: Limits) -> Tru
         let of_message = by_message.get(&(expectation.subject.as_str(), expectation.code));
         let transitions = of_message.map_or(&[][..], Vec::as_slice);
         let raised = match expectation.need {
-            Need::Must => judge_must(&mut truth, expectation, transitions, limits),
-            Need::May => judge_may(&mut truth, expectation, transitions, limits),
+            Need::Must => judge_must(&mut truth, expectation, transitions, end),
+            Need::May => judge_may(&mut truth, expectation, transitions, end),
             Need::Nothing => None,
         };
         explained.extend(raised.map(|raised| (raised.subject.as_str(), raised.code, raised.at)));
@@ -208,7 +202,7 @@ fn judge_must<'s>(
     truth: &mut Truth,
     expectation: &Expectation,
     transitions: &[&'s Seen],
-    limits: Limits,
+    end: MonoNanos,
 ) -> Option<&'s Seen> {
     let raised = first_raise(expectation, transitions);
     let cleared_at = raised.and_then(|raised| {
@@ -217,7 +211,7 @@ fn judge_must<'s>(
     });
     let early = cleared_at.is_some_and(|at| expectation.until.is_none_or(|until| at < until));
     let cleared = cleared_at.zip(expectation.until).filter(|_| !early).map(|(at, until)| at.since(until));
-    let must_clear = expectation.until.is_some_and(|until| until.plus(limits.clear_within) <= limits.end);
+    let must_clear = expectation.until.is_some_and(|until| until.plus(expectation.clear_within) <= end);
     let row = truth.row(expectation);
     row.expected += 1;
     row.to_clear += usize::from(must_clear);
@@ -235,13 +229,13 @@ fn judge_may<'s>(
     truth: &mut Truth,
     expectation: &Expectation,
     transitions: &[&'s Seen],
-    limits: Limits,
+    end: MonoNanos,
 ) -> Option<&'s Seen> {
     let raised = first_raise(expectation, transitions)?;
     truth.count_came(expectation);
     let stays = !transitions.iter().any(|t| !t.raised && t.at >= raised.at);
-    let over = expectation.until.map(|until| until.max(raised.at).plus(limits.clear_within));
-    if stays && over.is_some_and(|over| over <= limits.end) {
+    let over = expectation.until.map(|until| until.max(raised.at).plus(expectation.clear_within));
+    if stays && over.is_some_and(|over| over <= end) {
         truth.hanging.push(raised.clone());
     }
     Some(raised)
@@ -264,6 +258,7 @@ mod tests {
             from: at(from),
             until: Some(at(until)),
             grace: Duration::from_secs(5),
+            clear_within: Duration::from_secs(20),
             need: Need::Must,
         }
     }
@@ -273,7 +268,7 @@ mod tests {
     }
 
     fn check(expectations: &[Expectation], transitions: &[Seen]) -> Truth {
-        judge(expectations, transitions, Limits { clear_within: Duration::from_secs(20), end: at(120) })
+        judge(expectations, transitions, at(120))
     }
 
     #[test]

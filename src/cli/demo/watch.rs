@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::doubts::Doubts;
 use super::report::{Delays, Outcome};
-use super::script::{Acts, CLEAR_WITHIN, Script};
-use super::truth::{Limits, Seen, Truth, judge};
+use super::script::{Acts, Script};
+use super::truth::{Seen, Truth, judge};
 use super::view::{Moment, View};
 use crate::health::{OverallState, Subject, SweepSummary, Transition, TransitionKind, rules_of};
 use crate::limits::DEMO_TRANSITIONS_MAX;
@@ -115,8 +115,7 @@ impl Watch {
     pub fn truth(&self, script: &Script, interrupted: bool, end: MonoNanos) -> Truth {
         let played: Vec<_> = self.played.values().copied().collect();
         let acts = self.acts(&played, interrupted, end);
-        let limits = Limits { clear_within: CLEAR_WITHIN, end };
-        judge(&script.expectations(&acts), &self.seen, limits)
+        judge(&script.expectations(&acts), &self.seen, end)
     }
 
     fn acts<'p>(&self, played: &'p [Played], interrupted: bool, end: MonoNanos) -> Acts<'p> {
