@@ -17,6 +17,7 @@ mod control;
 mod dice;
 mod gateway;
 mod link;
+pub mod load;
 mod schedule;
 pub mod sim;
 mod socket;

@@ -73,15 +73,28 @@ pub(super) fn identity(
     Ok(Identity { quic: quic_config(identity, kind, clock)?, trust_generation })
 }
 
+/// The same settings for a TLS configuration that load made, but for control messages, which it takes none of.
+pub(super) fn load_config(tls: rustls::ClientConfig, kind: Kind) -> Result<quinn::ClientConfig, ClientError> {
+    let mut transport = transport(kind);
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
+    quic_from(tls, transport)
+}
+
 fn quic_config(
     identity: &ClientIdentity,
     kind: Kind,
     clock: SystemClock,
 ) -> Result<quinn::ClientConfig, ClientError> {
-    let tls = client_tls(identity, ALPN_MAIN, Arc::new(clock))?;
+    quic_from(client_tls(identity, ALPN_MAIN, Arc::new(clock))?, transport(kind))
+}
+
+fn quic_from(
+    tls: rustls::ClientConfig,
+    transport: TransportConfig,
+) -> Result<quinn::ClientConfig, ClientError> {
     let crypto =
         QuicClientConfig::try_from(tls).map_err(|error| ClientError::Transport(error.to_string()))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport(kind)));
+    config.transport_config(Arc::new(transport));
     Ok(config)
 }
