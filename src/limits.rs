@@ -179,6 +179,12 @@ pub const DEMO_TRANSITIONS_MAX: usize = 1 << 20;
 pub const DEMO_DOUBTS_MAX: usize = 4_096;
 /// Log lines that wait while the screen is drawn; older ones are left out and counted.
 pub const DEMO_LOG_LINES_MAX: usize = 500;
+// ---------------------------------------------------------------- load
+
+/// Sensors of one load: what one machine's memory and ports can play.
+pub const LOAD_SENSORS_MAX: usize = 1_000_000;
+/// Threads that drive them.
+pub const LOAD_THREADS_MAX: usize = 64;
 
 // ---------------------------------------------------------------- the agent
 

@@ -7,6 +7,7 @@
 mod agent;
 mod ca;
 mod demo;
+mod load;
 mod logging;
 mod serve;
 mod settings;
@@ -47,6 +48,8 @@ enum Command {
     Agent(agent::Agent),
     /// Make certificates, and register sensors and gateways, while no server runs on the data directory
     Ca(ca::Ca),
+    /// Drive a server with many sensors and gateways, and say what it cost
+    Load(Box<load::Load>),
 }
 
 /// Why a subcommand failed: the exit code and one message that says what to do.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Agent(agent) => agent.run(),
         Command::Ca(ca) => ca.run(),
+        Command::Load(load) => load.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ mod agent;
 mod demo;
 mod export;
 mod ingest;
+mod load;
 mod sensor;
 mod server;
 mod simulation;

@@ -38,14 +38,36 @@ pub enum GatewayRate {
 pub struct Beaten {
     /// From the instant at which a frame was due to the one at which it was handed to QUIC.
     pub schedule_lag: Histogram<u64>,
-    /// QUIC's smoothed round-trip time of the connection, looked at whenever it sends. Has the server's
-    /// acknowledgement in it, which goes out when the frame was stored.
-    pub smoothed_rtt: Histogram<u64>,
+    /// From handing the packet to the socket to its acknowledgement. The server acknowledges in the same step
+    /// in which it stores, so this is a heartbeat's whole way and back. See [`Trip`].
+    pub round_trip: Histogram<u64>,
 }
 
 impl Default for Beaten {
     fn default() -> Beaten {
-        Beaten { schedule_lag: histogram(), smoothed_rtt: histogram() }
+        Beaten { schedule_lag: histogram(), round_trip: histogram() }
+    }
+}
+
+/// The round trip of the last packet of a connection, worked out from QUIC's smoothed value: each
+/// acknowledgement makes it seven eighths of what it was and one eighth of the new one (RFC 9002, 5.3). Only
+/// exact when one acknowledgement came since the last look, so only then there is a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trip {
+    smoothed: Duration,
+    acknowledgements: u64,
+}
+
+impl Trip {
+    fn look(&mut self, connection: &Connection) -> Option<Duration> {
+        let stats = connection.stats();
+        self.next(stats.path.rtt, stats.frame_rx.acks)
+    }
+
+    fn next(&mut self, smoothed: Duration, acknowledgements: u64) -> Option<Duration> {
+        let before = std::mem::replace(self, Trip { smoothed, acknowledgements });
+        let one = acknowledgements == before.acknowledgements + 1 && before.acknowledgements > 0;
+        if one { (smoothed * 8).checked_sub(before.smoothed * 7) } else { None }
     }
 }
 
@@ -54,14 +76,16 @@ impl Beaten {
     pub fn add(&mut self, other: &Beaten) {
         // Same bounds, so it fits.
         let _ = self.schedule_lag.add(&other.schedule_lag);
-        let _ = self.smoothed_rtt.add(&other.smoothed_rtt);
+        let _ = self.round_trip.add(&other.round_trip);
     }
 
-    fn record(&mut self, due: Option<MonoNanos>, now: MonoNanos, connection: &Connection) {
+    fn record(&mut self, due: Option<MonoNanos>, now: MonoNanos, trip: Option<Duration>) {
         if let Some(due) = due {
             self.schedule_lag.saturating_record(micros(now.since(due)));
         }
-        self.smoothed_rtt.saturating_record(micros(connection.rtt()));
+        if let Some(trip) = trip {
+            self.round_trip.saturating_record(micros(trip));
+        }
     }
 }
 
@@ -185,6 +209,7 @@ impl LoadDriver {
             return;
         };
         // Without room QUIC would throw an older heartbeat away, and nobody would count it.
+        let trip = if seen.is_some() { self.trips[place].look(connection) } else { None };
         let room = connection.datagram_send_buffer_space() >= frame.len();
         if room && connection.send_datagram(Bytes::from(frame)).is_ok() {
             counts.sent.fetch_add(1, Ordering::Relaxed);
@@ -194,7 +219,7 @@ impl LoadDriver {
         if let Some(seen) = seen
             && counts.measuring.load(Ordering::Relaxed)
         {
-            seen.record(due, now.mono, connection);
+            seen.record(due, now.mono, trip);
         }
     }
 }
@@ -224,7 +249,7 @@ struct Gateway {
 
 impl Gateway {
     async fn run(mut self) -> (Vec<Boot>, Beaten) {
-        let mut seen = Beaten::default();
+        let (mut seen, mut trip) = (Beaten::default(), Trip::default());
         let Ok(mut stream) = self.connection.open_uni().await else { return (self.boots, seen) };
         let mut batch = Vec::with_capacity(self.boots.len() * HEARTBEAT_FRAME_BYTES);
         while self.wait().await {
@@ -233,8 +258,9 @@ impl Gateway {
             for boot in &mut self.boots {
                 next_frame(boot, &mut self.heartbeat, now, &mut batch);
             }
+            let trip = trip.look(&self.connection);
             if self.counts.measuring.load(Ordering::Relaxed) {
-                seen.record(self.due.map(|(due, _)| due), now.mono, &self.connection);
+                seen.record(self.due.map(|(due, _)| due), now.mono, trip);
             }
             // The next batch is due when it is due, however long this one takes.
             if let Some((due, pause)) = &mut self.due {
@@ -285,11 +311,22 @@ mod tests {
         let mut sum = Beaten::default();
         let mut one = Beaten::default();
         one.schedule_lag.saturating_record(1_500);
-        one.smoothed_rtt.saturating_record(u64::MAX);
+        one.round_trip.saturating_record(u64::MAX);
         sum.add(&one);
         sum.add(&one);
         assert_eq!(sum.schedule_lag.len(), 2);
         assert!((1_499..=1_501).contains(&sum.schedule_lag.max()));
-        assert!(sum.smoothed_rtt.max() >= LONGEST_US);
+        assert!(sum.round_trip.max() >= LONGEST_US);
+    }
+
+    #[test]
+    fn a_round_trip_is_worked_out_when_one_acknowledgement_came() {
+        let ms = Duration::from_millis;
+        let mut trip = Trip::default();
+        assert_eq!(trip.next(ms(30), 4), None, "what came before is not known");
+        assert_eq!(trip.next((ms(30) * 7 + ms(2)) / 8, 5), Some(ms(2)));
+        let before = trip.smoothed;
+        assert_eq!(trip.next(before, 5), None, "not acknowledged yet");
+        assert_eq!(trip.next(ms(20), 7), None, "two came");
     }
 }

@@ -87,6 +87,7 @@ pub struct LoadDriver {
     sockets: Vec<Socket>,
     peers: Vec<Prepared>,
     connections: Vec<Option<Connection>>,
+    trips: Vec<beat::Trip>,
     counts: Arc<LoadCounts>,
 }
 
@@ -105,7 +106,8 @@ impl LoadDriver {
             .map(|peer| Prepared::new(peer, target.clock, now, &counts))
             .collect::<Result<Vec<_>, _>>()?;
         let connections = peers.iter().map(|_| None).collect();
-        Ok(LoadDriver { target, sockets, peers, connections, counts })
+        let trips = vec![beat::Trip::default(); peers.len()];
+        Ok(LoadDriver { target, sockets, peers, connections, trips, counts })
     }
 
     /// Connections that it keeps.
@@ -141,6 +143,7 @@ impl LoadDriver {
             let Ok((made, error)) = done else { continue };
             for (place, connection) in made {
                 self.connections[place] = Some(connection);
+                self.trips[place] = beat::Trip::default();
             }
             connected.last_error = error.or(connected.last_error);
         }
