@@ -145,9 +145,9 @@ impl Demo {
         } else {
             println!("\n{}", outcome.text(display.paint()));
         }
-        let problems = outcome.problems();
-        if self.check && !problems.is_empty() {
-            return Err(Failure::failed(format!("the check found: {}", problems.join("; "))));
+        let failures = outcome.failures();
+        if self.check && !failures.is_empty() {
+            return Err(Failure::failed(format!("the check found: {}", failures.join("; "))));
         }
         Ok(())
     }

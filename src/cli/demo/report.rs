@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::paint::{Paint, clean, column};
 use super::truth::{NO_MESSAGE, Row, Seen, Truth};
 use super::watch::DOUBT_SHARE;
+use crate::health::RuleId;
 use crate::health::doubt::DoubtInterval;
-use crate::health::{RuleId, Severity};
 use crate::sensor::sim::FleetStats;
 use crate::time::MonoNanos;
 
@@ -104,10 +104,13 @@ impl Outcome {
             Ok(_) => {}
             Err(error) => problems.push(format!("the journal can't be read: {error}")),
         }
-        if self.interrupted {
-            problems.push("interrupted before the end".into());
-        }
         problems
+    }
+
+    /// What a check fails on: a problem, or an end before its time.
+    pub fn failures(&self) -> Vec<String> {
+        let interrupted = self.interrupted.then(|| "interrupted before the end".to_owned());
+        self.problems().into_iter().chain(interrupted).collect()
     }
 
     /// For people.
@@ -121,7 +124,7 @@ impl Outcome {
 
     fn write_table(&self, text: &mut String, paint: Paint) -> std::fmt::Result {
         let title = format!(
-            "Truth table: scenario {}, {} sensors, {} gateways, {}",
+            "Truth table: scenario {}, {} sensors, gateways: {}, {}",
             clean(&self.scenario),
             self.sensors,
             self.gateways,
@@ -155,16 +158,10 @@ impl Outcome {
                 row.expected,
                 row.raised,
                 row.raised_after_max.map_or("-".into(), seconds),
-                if row.to_clear == 0 { "-".into() } else { row.cleared.to_string() },
+                if row.to_clear + row.cleared == 0 { "-".into() } else { row.cleared.to_string() },
                 row.cleared_after_max.map_or("-".into(), seconds)
             );
-            let severity =
-                RuleId::from_code(row.code).map_or(Severity::Lifecycle, |rule| rule.rule().severity);
-            writeln!(
-                text,
-                "{}",
-                if row.right() { paint.severity(severity, &line) } else { paint.wrong(&line) }
-            )?;
+            writeln!(text, "{}", if row.right() { line } else { paint.wrong(&line) })?;
         }
         writeln!(text)
     }
@@ -207,6 +204,9 @@ impl Outcome {
             self.received, self.kernel_drops, self.heard
         )?;
         let problems = self.problems();
+        if problems.is_empty() && self.interrupted {
+            return writeln!(text, "Interrupted; until then nothing was missed, and nothing false.");
+        }
         if problems.is_empty() {
             return writeln!(
                 text,
@@ -251,7 +251,7 @@ impl Outcome {
 
     /// For machines: everything, in seconds of engine time from the start of the script.
     pub fn json(&self) -> Value {
-        let problems = self.problems();
+        let problems = self.failures();
         let seen = |seen: &Seen| json!({ "subject": seen.subject, "message": seen.code, "at_s": round(self.offset_s(seen.at)) });
         let doubts = self.doubts.iter().map(|doubt| {
             let (from, to) = (round(self.offset_s(doubt.from)), round(self.offset_s(doubt.to)));
@@ -335,7 +335,7 @@ fn problems_of(row: &Row) -> Vec<String> {
     if row.cleared_early > 0 {
         let early = row.cleared_early;
         problems.push(format!("{fault}: {} cleared on {early} while the fault lasted", row.code));
-    } else if row.cleared != row.to_clear {
+    } else if row.cleared < row.to_clear {
         problems.push(format!(
             "{fault}: {} must clear on {}, cleared on {}",
             row.code, row.to_clear, row.cleared
@@ -443,7 +443,16 @@ mod tests {
         check(|o| o.truth.hanging = vec![seen(33)], "never cleared");
         check(|o| o.doubt = Duration::from_secs(25), "more than a fifth");
         check(|o| o.journalled = Ok(5), "the journal holds 5 transitions and the table was made from 4");
-        check(|o| o.interrupted = true, "interrupted");
+    }
+
+    #[test]
+    fn an_interruption_is_no_mistake_and_no_success() {
+        let mut outcome = outcome();
+        outcome.interrupted = true;
+        assert!(outcome.problems().is_empty());
+        assert_eq!(outcome.failures(), ["interrupted before the end"]);
+        assert!(outcome.text(Paint::plain()).contains("Interrupted; until then"));
+        assert_eq!(outcome.json()["perfect"], false);
     }
 
     #[test]

@@ -142,11 +142,10 @@ impl View {
     fn score(&self) -> String {
         let sum = |of: fn(&Row) -> usize| self.truth.rows.iter().map(of).sum::<usize>();
         format!(
-            "truth so far: {} of {} expected, {} of {} cleared, {} false",
+            "truth so far: {} of {} expected, {} cleared, {} false",
             sum(|row| row.raised),
             sum(|row| row.expected),
             sum(|row| row.cleared),
-            sum(|row| row.to_clear),
             self.truth.unexpected.len()
         )
     }
