@@ -1,1 +1,14 @@
-//! Tests of the server part over its real surface.
+//! The server as a process: wrong configuration, signals, a planned stop, a full disk, and being killed at
+//! random moments under load.
+
+#[path = "server/fleet.rs"]
+mod fleet;
+
+#[path = "server/configuration.rs"]
+mod configuration;
+#[path = "server/disk.rs"]
+mod disk;
+#[path = "server/kill.rs"]
+mod kill;
+#[path = "server/stop.rs"]
+mod stop;

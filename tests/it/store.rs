@@ -14,6 +14,8 @@ use fleetpulse::wire::id::{SensorId, SiteId, SubscriptionId, ZoneId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::small_disk::{SmallDisk, fill};
+
 const WRITER_DIR: &str = "FLEETPULSE_TEST_STORE_WRITER";
 /// Sensors that each batch adds.
 const PER_BATCH: u64 = 3;
@@ -210,31 +212,10 @@ fn eprint_seed(seed: u64) {
     eprintln!("seed {seed}");
 }
 
-/// A file system of its own, a few megabytes.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where mounting is not allowed; the fault injection beside the code covers the rest.
-    fn mount(size: &str) -> Option<SmallDisk> {
-        let dir = tempfile::tempdir().expect("a directory");
-        let options = format!("size={size},mode=700");
-        let mount =
-            Process::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
-        mount.is_ok_and(|output| output.status.success()).then(|| SmallDisk(dir))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Process::new("umount").arg("--lazy").arg(self.0.path()).output();
-    }
-}
-
 #[test]
 fn a_full_disk_is_said_and_writing_goes_on_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount("24m") else { return };
-    let dir = disk.0.path().join("store");
-    let filler = disk.0.path().join("filler");
+    let disk = SmallDisk::mount("24m");
+    let (dir, filler) = (disk.path().join("store"), disk.path().join("filler"));
     let mut register = Register::new();
     let (mut position, mut journalled) = {
         let store = Store::open(&dir).expect("room");
@@ -295,13 +276,4 @@ fn a_full_disk_is_said_and_writing_goes_on_when_there_is_room() {
         }
     }
     assert!(refused >= 2, "the disk was never full");
-}
-
-/// Takes all room there is.
-fn fill(path: &Path) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    for size in [1 << 20, 4_096, 1] {
-        while file.write_all(&vec![0; size]).is_ok() {}
-    }
-    Ok(())
 }

@@ -1,0 +1,92 @@
+//! Planned stop and reload: SIGTERM and SIGHUP on a running server with sensors.
+
+use fleetpulse::sensor::{LinkState, Loss};
+use fleetpulse::wire::close::CloseCode;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::fleet::{Fleet, Sensor};
+use crate::process::{GRAIN_MS, Server, millis, run, until};
+
+const SENSORS: usize = 60;
+
+#[test]
+fn a_planned_stop_sends_sensors_away_and_they_come_back_as_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut fleet = Fleet::register(folder.path(), SENSORS);
+    // No checkpoint but the one of the stop.
+    let settings = ["store.checkpoint_every=10m".to_owned()];
+    let mut server = Server::start(folder.path(), &settings);
+    fleet.connect(server.ingest);
+    until("all are heard", || (healthy(&server) == SENSORS).then_some(()));
+    let before = last_heartbeats(&server, &fleet);
+    let again = [settings[0].clone(), server.same_port()];
+
+    let status = server.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(server.logged("stopped; everything is written"));
+    until("each was told", || {
+        let told = |report: fleetpulse::sensor::LinkReport| {
+            report.last_loss == Some(Loss::Closed(CloseCode::Draining)) && report.state != LinkState::Up
+        };
+        fleet.sensors.iter().all(|sensor| told(sensor.report())).then_some(())
+    });
+
+    let server = Server::start(folder.path(), &again);
+    assert!(server.logged("live state restored"));
+    for (before, now) in before.into_iter().zip(last_heartbeats(&server, &fleet)) {
+        assert!(now >= before - GRAIN_MS, "the checkpoint of the stop has them all: {before} {now}");
+    }
+    until("all are back", || (healthy(&server) == SENSORS).then_some(()));
+    assert_eq!(fleet.connected(), SENSORS);
+    for sensor in &fleet.sensors {
+        assert_eq!(sensor.report().stats.reconnects, 1, "once, and not before the server was there");
+    }
+    assert_eq!(server.metric("fleetpulse_ingest_resumed_total"), Some(SENSORS as f64));
+    assert_eq!(server.items("/api/v1/messages"), Vec::<Value>::new());
+    assert_eq!(server.items("/api/v1/messages/history"), Vec::<Value>::new(), "nothing was ever raised");
+}
+
+fn healthy(server: &Server) -> usize {
+    let fleet = server.json("/api/v1/fleet");
+    fleet["sensors"]["by_state"]["healthy"].as_u64().unwrap_or(0) as usize
+}
+
+/// When the newest heartbeat of each sensor was made, as the server has it.
+fn last_heartbeats(server: &Server, fleet: &Fleet) -> Vec<i64> {
+    let sensor = |sensor: &Sensor| server.json(&format!("/api/v1/sensors/{}", sensor.id));
+    fleet.sensors.iter().map(|each| millis(&sensor(each)["heartbeats"]["last"])).collect()
+}
+
+#[test]
+fn a_reload_cuts_revoked_sensors_and_no_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut fleet = Fleet::register(folder.path(), 8);
+    let mut server = Server::start(folder.path(), &[]);
+    fleet.connect(server.ingest);
+    until("all are heard", || (healthy(&server) == 8).then_some(()));
+
+    let revoked = &fleet.sensors[3];
+    let data = folder.path().display().to_string();
+    let (code, said) = run(&["ca", "revoke", "--data-dir", &data, &revoked.serial]);
+    assert_eq!((code, said), (Some(0), vec!["1 newly revoked".to_owned()]));
+    assert_eq!(fleet.connected(), 8, "not before the reload");
+    server.program.signal(Signal::HUP);
+    server.program.until_said("that it reloaded", |line| {
+        line.contains("certificates and revocations reloaded").then_some(())
+    });
+    until("it is cut", || {
+        (revoked.report().last_loss == Some(Loss::Closed(CloseCode::CertificateRevoked))).then_some(())
+    });
+    // It is missed, as every sensor is that says nothing; the others went on as if nothing had been.
+    until("it is missed", || (!server.items("/api/v1/messages?code=disconnected").is_empty()).then_some(()));
+    assert_eq!(server.items("/api/v1/messages").len(), 1);
+    for (number, sensor) in fleet.sensors.iter().enumerate() {
+        let report = sensor.report();
+        let up = (report.state == LinkState::Up, report.stats.connects) == (true, 1);
+        assert_eq!(up, number != 3, "sensor {number}: {report:?}");
+    }
+    // The new authority's word holds for connections to come, too.
+    assert_eq!(server.metric("fleetpulse_ingest_closed_total{reason=\"certificate_revoked\"}"), Some(1.0));
+    assert_eq!(server.stop().code(), Some(0));
+}
