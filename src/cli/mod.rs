@@ -53,6 +53,7 @@ enum Command {
 }
 
 /// Why a subcommand failed: the exit code and one message that says what to do.
+#[derive(Debug)]
 pub struct Failure {
     code: u8,
     message: String,
