@@ -19,8 +19,8 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::File(path) => write!(f, "{path}"),
-            Source::Environment(name) => write!(f, "environment variable {name}"),
+            Source::File(path) => f.write_str(&cut(path, SHOWN_MESSAGE_CHARS)),
+            Source::Environment(name) => write!(f, "environment variable {}", shorten(name)),
             Source::Flag => write!(f, "command line"),
         }
     }
@@ -28,7 +28,7 @@ impl fmt::Display for Source {
 
 /// Longest value that an error repeats.
 const SHOWN_VALUE_CHARS: usize = 80;
-/// Longest message of the TOML library that an error repeats.
+/// Longest path, and longest message of the TOML library, that an error repeats.
 const SHOWN_MESSAGE_CHARS: usize = 300;
 /// Prefix of environment variables.
 const ENVIRONMENT_PREFIX: &str = "FLEETPULSE_";
@@ -252,6 +252,9 @@ mod tests {
         check(&[("log.level", "a=b=c")], "error, warn, info, debug");
         check(&[("data_dir", "")], "give a path");
         check(&[("x\n\u{7}", "1")], "there is no key");
+        let variable = ("FLEETPULSE_X\nY".to_owned(), "1".to_owned());
+        let error = from_sources(None, [variable].into_iter(), &[]).unwrap_err().to_string();
+        assert!(!error.contains('\n'), "{error}");
     }
 
     #[test]
