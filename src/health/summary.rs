@@ -156,7 +156,7 @@ pub struct SweepSummary {
     pub gateways: u32,
     /// How far the engine trusts itself.
     pub doubt: DoubtState,
-    /// Engine time between this sweep and the one before.
+    /// Engine time between this sweep and the one before; of the first, since the server listens.
     pub gap: Duration,
     /// Time that this sweep took; filled in by the caller, who has a clock.
     pub duration: Duration,

@@ -96,7 +96,8 @@ pub type Offer<'a> = dyn FnMut(Transition) -> Result<(), Transition> + 'a;
 pub struct Engine {
     cadence: Duration,
     doubt: Doubt,
-    started: bool,
+    /// Since when the server listens.
+    started: MonoNanos,
     last: Option<Now>,
     clock_step: MonoNanos,
     revision: u64,
@@ -139,7 +140,7 @@ impl Engine {
         Engine {
             cadence,
             doubt: Doubt::new(cadence),
-            started: false,
+            started: MonoNanos::NEVER,
             last: None,
             clock_step: MonoNanos::NEVER,
             revision: 0,
@@ -168,7 +169,7 @@ impl Engine {
 
     /// The server listens from now on: every silence counts from here. Without this call, from the first sweep.
     pub fn note_start(&mut self, now: MonoNanos) {
-        self.started = true;
+        self.started = now;
         self.doubt.note_start(now);
     }
 
@@ -226,8 +227,12 @@ impl Engine {
         let now = ctx.now;
         live.set_wall(now);
         let first = self.last.is_none();
-        let gap = self.last.map_or(Duration::ZERO, |last| now.mono.since(last.mono));
-        let doubt_end = self.settle_doubt(now, gap);
+        if self.started.is_never() {
+            self.note_start(now.mono);
+        }
+        let before = self.last.map_or(self.started, |last| last.mono);
+        let gap = now.mono.since(before);
+        let doubt_end = self.settle_doubt(now, before, gap);
         let newest = ctx.versions.newest(Day::of(now.unix));
         let hold_after_step = Duration::from_nanos(policies.default_policy().nanos(HOLD_AFTER_STEP));
         let pass = Pass {
@@ -235,7 +240,7 @@ impl Engine {
             policies,
             ctx,
             now,
-            before: self.last.map_or(now.mono, |last| last.mono),
+            before,
             first,
             doubt_end,
             clock_trusted: self.clock_step.is_never() || now.mono.since(self.clock_step) >= hold_after_step,
@@ -277,14 +282,11 @@ impl Engine {
         summary
     }
 
-    fn settle_doubt(&mut self, now: Now, gap: Duration) -> MonoNanos {
-        if !self.started {
-            self.note_start(now.mono);
+    fn settle_doubt(&mut self, now: Now, before: MonoNanos, gap: Duration) -> MonoNanos {
+        if gap > 2 * self.cadence {
+            self.doubt.note(Cause::Lag, before, now.mono);
         }
         if let Some(last) = self.last {
-            if gap > 2 * self.cadence {
-                self.doubt.note(Cause::Lag, last.mono, now.mono);
-            }
             let engine_ms = i64::try_from(gap.as_millis()).unwrap_or(i64::MAX);
             let step = (now.unix.0.saturating_sub(last.unix.0)).saturating_sub(engine_ms);
             if step.unsigned_abs() > CLOCK_STEP_MS {
