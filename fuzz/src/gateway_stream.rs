@@ -137,6 +137,7 @@ fn session_of(chunks: &[&[u8]], ids: &[SensorId]) -> Outcome {
     assert_eq!(counts.observed_as(Observed::Busy) + counts.observed_as(Observed::StaleSlot), 0);
     let snapshots = world.snapshots();
     snapshots.iter().for_each(check_snapshot);
-    let received = snapshots.iter().map(|it| (it.id, it.received, it.lost)).collect();
+    let mut received: Vec<_> = snapshots.iter().map(|it| (it.id, it.received, it.lost)).collect();
+    received.sort_unstable();
     Outcome { closed, counts, received }
 }

@@ -1,11 +1,14 @@
 //! A small register around a session, as a shard would have it.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::ops::Deref;
 
 use fleetpulse::identity::{Leaf, PeerIdentity, Serial};
 use fleetpulse::ingest::{Env, Session, ShardCounters};
 use fleetpulse::live::{
-    Lifecycle, LiveState, OwnerRef, PolicyIndex, SensorType, SiteIndex, SlotFacts, Snapshot,
+    GatewayIndex, Lifecycle, LiveState, OwnerRef, PolicyIndex, SensorType, SiteIndex, SlotFacts, SlotIndex,
+    Snapshot,
 };
 use fleetpulse::time::{MONO_ORIGIN, MonoNanos, UnixMillis};
 use fleetpulse::wire::id::{GatewayId, SensorId};
@@ -15,8 +18,69 @@ const COVERED: SiteIndex = SiteIndex(1);
 const ELSEWHERE: SiteIndex = SiteIndex(2);
 const SENSORS_MAX: u32 = 32;
 
+/// Times that one live state is used: after that its table of gateways, which only grows, is long to sweep.
+const USES_MAX: u32 = 64;
+
+thread_local! {
+    static USED: RefCell<Vec<(LiveState, u32)>> = const { RefCell::new(Vec::new()) };
+    static NEXT_GATEWAY: Cell<u64> = const { Cell::new(1) };
+}
+
+/// An empty live state. Making one takes a millisecond under the sanitizer, and an input needs several, so it is
+/// used again: without sensors, and with other gateways.
+pub struct Lease {
+    live: Option<LiveState>,
+    uses: u32,
+}
+
+impl Lease {
+    pub fn new() -> Lease {
+        let used = USED.with_borrow_mut(Vec::pop);
+        let (live, uses) = used.unwrap_or_else(|| (LiveState::with_capacity(SENSORS_MAX), 0));
+        assert_eq!(live.sensors(), 0);
+        Lease { live: Some(live), uses: uses + 1 }
+    }
+}
+
+/// Ids of gateways that no live state has seen.
+pub fn fresh_gateways<const N: usize>() -> [GatewayId; N] {
+    let first = NEXT_GATEWAY.get();
+    NEXT_GATEWAY.set(first + N as u64);
+    std::array::from_fn(|number| GatewayId::from_number(first + number as u64))
+}
+
+impl Deref for Lease {
+    type Target = LiveState;
+
+    fn deref(&self) -> &LiveState {
+        self.live.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let live = self.live.take().expect("there until it is dropped");
+        if std::thread::panicking() || self.uses >= USES_MAX {
+            return;
+        }
+        for snapshot in snapshots(&live) {
+            live.remove(snapshot.id);
+        }
+        for index in 0..live.gateways() {
+            if let Some(gateway) = live.gateway_snapshot(GatewayIndex(index)) {
+                live.remove_gateway(gateway.id);
+            }
+        }
+        USED.with_borrow_mut(|used| used.push((live, self.uses)));
+    }
+}
+
+fn snapshots(live: &LiveState) -> Vec<Snapshot> {
+    (0..live.slots()).filter_map(|index| live.snapshot(SlotIndex(index))).collect()
+}
+
 pub struct World {
-    pub live: LiveState,
+    pub live: Lease,
     pub counters: ShardCounters,
     pub now: MonoNanos,
     gateway: GatewayId,
@@ -24,8 +88,8 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        let live = LiveState::with_capacity(SENSORS_MAX);
-        let gateway = GatewayId::from_number(1);
+        let live = Lease::new();
+        let [gateway] = fresh_gateways();
         live.insert_gateway(gateway, &[COVERED]).expect("room");
         World { live, counters: ShardCounters::default(), now: MONO_ORIGIN, gateway }
     }
@@ -78,9 +142,7 @@ impl World {
 
     /// All that is known of all sensors.
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        (0..self.live.slots())
-            .map(|index| self.live.snapshot(fleetpulse::live::SlotIndex(index)).expect("nobody writes"))
-            .collect()
+        snapshots(&self.live)
     }
 
     /// Frames that were handled: read or not, refused or not.

@@ -8,8 +8,8 @@ use fleetpulse::health::{
     SweepSummary, Transition, TransitionKind, VersionTable, rules_of,
 };
 use fleetpulse::live::{
-    GatewayIndex, Lifecycle, LiveState, OwnerRef, PolicyIndex, SensorType, SiteIndex, SlotFacts, SlotHandle,
-    Writer, image,
+    GatewayIndex, Lifecycle, OwnerRef, PolicyIndex, SensorType, SiteIndex, SlotFacts, SlotHandle, Writer,
+    image,
 };
 use fleetpulse::time::{Clock, ManualClock, MonoNanos, UnixMillis};
 use fleetpulse::wire::frame::{read_frame, write_frame};
@@ -17,7 +17,7 @@ use fleetpulse::wire::heartbeat::{Heartbeat, inline};
 use fleetpulse::wire::id::{GatewayId, SensorId, SiteId};
 
 use super::{Facts, Operation, Report};
-use crate::world::check_snapshot;
+use crate::world::{Lease, check_snapshot, fresh_gateways};
 
 const SENSORS: usize = 12;
 const GATEWAYS: usize = 3;
@@ -70,7 +70,7 @@ struct Gateway {
 
 pub struct Fleet {
     clock: ManualClock,
-    live: LiveState,
+    live: Lease,
     engine: Engine,
     policies: PolicyTable,
     versions: VersionTable,
@@ -78,6 +78,7 @@ pub struct Fleet {
     revision: u64,
     sensors: [Sensor; SENSORS],
     gateways: [Gateway; GATEWAYS],
+    gateway_ids: [GatewayId; GATEWAYS],
     room: u8,
     /// Taken by the journal and not yet written.
     channel: VecDeque<(Key, TransitionKind)>,
@@ -87,10 +88,6 @@ pub struct Fleet {
 
 fn sensor_id(number: usize) -> SensorId {
     SensorId::from_number(number as u64 + 1)
-}
-
-fn gateway_id(number: usize) -> GatewayId {
-    GatewayId::from_number(number as u64 + 1)
 }
 
 /// Nothing waits: every rule is raised and cleared by the first sweep that can.
@@ -115,7 +112,7 @@ impl Fleet {
         engine.note_start(clock.mono());
         Fleet {
             clock,
-            live: LiveState::with_capacity(SENSORS as u32),
+            live: Lease::new(),
             engine,
             policies,
             versions: VersionTable::default(),
@@ -123,6 +120,7 @@ impl Fleet {
             revision: 0,
             sensors: [Sensor::default(); SENSORS],
             gateways: [Gateway::default(); GATEWAYS],
+            gateway_ids: fresh_gateways(),
             room: u8::MAX,
             channel: VecDeque::new(),
             written: HashSet::new(),
@@ -212,14 +210,14 @@ impl Fleet {
 
     fn insert_gateway(&mut self, number: usize, sites: u8) {
         let gateway = &mut self.gateways[number];
-        gateway.index = self.live.insert_gateway(gateway_id(number), &sites_of(sites));
+        gateway.index = self.live.insert_gateway(self.gateway_ids[number], &sites_of(sites));
         gateway.sites = sites;
         assert!(gateway.index.is_some());
     }
 
     fn remove_gateway(&mut self, number: usize) {
         let gateway = &mut self.gateways[number];
-        assert_eq!(self.live.remove_gateway(gateway_id(number)).is_some(), gateway.index.is_some());
+        assert_eq!(self.live.remove_gateway(self.gateway_ids[number]).is_some(), gateway.index.is_some());
         gateway.index = None;
     }
 
@@ -282,7 +280,7 @@ impl Fleet {
                 let Some(index) = self.gateways[by].index else { return };
                 // As the session asks before it hands a frame on.
                 let site = self.sensors[number].facts.expect("registered").site;
-                if !self.live.gateway_covers(index, site) {
+                if self.gateways[by].epoch == 0 || !self.live.gateway_covers(index, site) {
                     return;
                 }
                 self.seen_gateway(by);
@@ -398,7 +396,7 @@ impl Fleet {
     fn restart(&mut self, with_checkpoint: bool, away: Duration) {
         let wall = self.clock.unix().plus(away);
         self.clock = ManualClock::new(wall);
-        self.live = LiveState::with_capacity(SENSORS as u32);
+        self.live = Lease::new();
         self.engine = Engine::new(CADENCE);
         self.channel.clear();
         for (number, sensor) in self.sensors.iter_mut().enumerate() {
@@ -409,7 +407,7 @@ impl Fleet {
         for (number, gateway) in self.gateways.iter_mut().enumerate() {
             gateway.epoch = 0;
             if gateway.index.is_some() {
-                gateway.index = self.live.insert_gateway(gateway_id(number), &sites_of(gateway.sites));
+                gateway.index = self.live.insert_gateway(self.gateway_ids[number], &sites_of(gateway.sites));
             }
         }
         if let Some((live, pending)) = self.checkpoint.as_ref().filter(|_| with_checkpoint) {

@@ -133,10 +133,15 @@ pub fn run(data: &[u8]) {
     apply(&operations(data));
 }
 
-/// Applies the operations to an empty fleet, then lets the journal catch up.
+/// Applies the operations to an empty fleet, then lets the journal catch up. With `SHOW_OPERATIONS` in the
+/// environment it says each before it applies it.
 pub fn apply(operations: &[Operation]) {
     let mut fleet = Fleet::new();
+    let shown = std::env::var_os("SHOW_OPERATIONS").is_some();
     for operation in operations {
+        if shown {
+            eprintln!("{operation:?}");
+        }
         fleet.apply(operation);
     }
     fleet.catch_up();
