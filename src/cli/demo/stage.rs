@@ -38,8 +38,7 @@ pub fn config(
     http: SocketAddr,
     today: UnixMillis,
 ) -> Config {
-    let mut config = Config::default();
-    config.data_dir = folder.path().to_owned();
+    let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
     config.ingest.listen = listen;
     config.ingest.enrol_listen = SocketAddr::new(listen.ip(), 0);
     config.ingest.interval = script.plan.interval;

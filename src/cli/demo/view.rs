@@ -167,7 +167,7 @@ impl View {
         let row = |(name, since): &(String, Duration)| {
             column(&format!("  {} for {} s", clean(name), since.as_secs()), columns).trim_end().to_owned()
         };
-        list(&column(&title, columns).trim_end().to_owned(), &self.faults, rows, row)
+        list(column(&title, columns).trim_end(), &self.faults, rows, row)
     }
 }
 

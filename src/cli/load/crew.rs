@@ -160,7 +160,10 @@ fn drive(
                 Order::ForgetTickets(done) => {
                     drop(done.send(driver.forget_tickets().map_err(|error| error.to_string())));
                 }
-                Order::Disconnect(done) => drop(done.send(driver.disconnect().await)),
+                Order::Disconnect(done) => {
+                    driver.disconnect().await;
+                    let _ = done.send(());
+                }
                 Order::Beat { interval, gateways, seed, done } => {
                     drop(done.send(driver.beat(interval, gateways, seed).await));
                 }

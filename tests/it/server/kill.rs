@@ -248,7 +248,9 @@ fn check_history(history: &[Value], fleet: &Fleet, script: &Script, up: &[(i64, 
         let mine: Vec<_> = mine.filter(|(at, _)| (from - GRAIN_MS..until + LATE_MS).contains(at)).collect();
         assert!(mine.len() <= 1, "{context}: {episode:?} was raised more than once: {mine:?}");
         explained += mine.len();
-        let seen = up.iter().any(|&(start, end)| until.min(end) - from.max(start) > raise_ms(episode.fault) + SLACK_MS);
+        let seen = up
+            .iter()
+            .any(|&(start, end)| until.min(end) - from.max(start) > raise_ms(episode.fault) + SLACK_MS);
         assert!(!seen || mine.len() == 1, "{context}: {episode:?} was never raised");
         for (_, cleared) in mine {
             let cleared = cleared.expect("nothing is active any more");
