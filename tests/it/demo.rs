@@ -187,6 +187,42 @@ fn a_run_that_is_too_short_says_what_it_left_out_and_judges_the_rest() {
     assert_eq!(rows(&result, "disk")[0].2, 2);
 }
 
+/// A process that is suspended hears nothing and plays nothing: faults last as much longer, so that each is
+/// found. Without that the silence below would end before it can be judged.
+#[test]
+fn a_suspended_run_is_in_doubt_and_still_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = scenario(
+        folder.path(),
+        "name = 'suspended'\nduration_s = 36\ninterval_ms = 500\n\
+         [[site]]\nname = 'north'\nsensors = 8\n\
+         [[fault]]\nname = 'hung process'\nkind = 'silence'\nsite = 'north'\nsensors = '1'\nfrom_s = 2\nuntil_s = 10\n\
+         [[fault]]\nname = 'pulled cable'\nkind = 'disconnect'\nsite = 'north'\nsensors = '2'\nfrom_s = 3\nuntil_s = 11\n",
+    );
+    let flags = ["--scenario", path.to_str().unwrap(), "--sensors", "8", "--check", "--json"];
+    let mut child = demo(&flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut progress = child.stderr.take().unwrap();
+    let mut said = String::new();
+    while !said.contains("now: hung process") {
+        let mut piece = [0; 256];
+        let read = progress.read(&mut piece).unwrap();
+        assert!(read > 0, "it ended by itself: {said}");
+        said.push_str(&text(&piece[..read]));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    progress.read_to_string(&mut said).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(output.status.success(), "{result:#}\n{said}");
+    assert_eq!(rows(&result, "hung process"), [("disconnected", 1, 1, 1, 1)]);
+    assert_eq!(rows(&result, "pulled cable"), [("disconnected", 1, 1, 1, 1)]);
+    let doubts = result["doubt"]["intervals"].as_array().unwrap();
+    assert!(doubts.iter().any(|doubt| doubt["cause"] == "lag"), "{doubts:?}");
+}
+
 #[test]
 fn without_an_end_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
@@ -208,6 +244,11 @@ fn without_an_end_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind()
         assert!(read > 0, "it ended by itself: {said}");
         said.push_str(&text(&piece[..read]));
     }
+    let mut words = said.split_whitespace();
+    let fleet = words.find(|word| word.ends_with("/api/v1/fleet")).expect("where to look");
+    let mut answer = ureq::get(fleet).call().expect("the API answers");
+    let answer: Value = answer.body_mut().read_json().expect("JSON");
+    assert!(answer.is_object(), "{answer}");
     let left = || {
         let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         names.filter(|name| name.to_string_lossy().starts_with("fleetpulse-demo-")).count()

@@ -67,7 +67,7 @@ pub struct Demo {
     /// UDP address of the server; port 0 = a free one
     #[arg(long, value_name = "ADDR", default_value_t = FREE_PORT)]
     listen: SocketAddr,
-    /// TCP address of console, API and metrics, on this machine only; port 0 = a free one
+    /// TCP address of API and metrics, on this machine only; port 0 = a free one
     #[arg(long, value_name = "ADDR", default_value_t = FREE_PORT, value_parser = loopback)]
     http: SocketAddr,
 }
@@ -125,10 +125,13 @@ impl Demo {
     }
 
     fn where_to_look(&self, script: &Script, folder: &Folder, server: &Server) -> Vec<String> {
-        let plan = &script.plan;
+        let (plan, http) = (&script.plan, server.http_addr());
         let mut lines = vec![
             format!("fleetpulse demo: scenario {}, {} sensors", clean(&plan.name), plan.sensors.len()),
-            format!("QUIC     {}", server.ingest_addr()),
+            format!("sensors  {} (QUIC)", server.ingest_addr()),
+            format!("metrics  http://{http}/metrics"),
+            format!("fleet    http://{http}/api/v1/fleet"),
+            format!("messages http://{http}/api/v1/messages"),
         ];
         if !folder.is_temporary() {
             lines.push(format!("data     {}", clean(&folder.path().display().to_string())));

@@ -66,7 +66,7 @@ pub struct Outcome {
     pub heard: u64,
     /// Transitions that are in the table.
     pub kept: u64,
-    /// Heartbeats that the server read.
+    /// Heartbeats that the server read in this time.
     pub received: u64,
     /// Packets that the kernel dropped.
     pub kernel_drops: u64,

@@ -34,6 +34,8 @@ pub struct Watch {
     registered: MonoNanos,
     /// When the script began.
     started: Option<MonoNanos>,
+    /// Heartbeats received before it did.
+    received_before: u64,
     played: BTreeMap<usize, Played>,
     /// Heartbeats received, now and then.
     rate: VecDeque<(MonoNanos, u64)>,
@@ -52,6 +54,7 @@ impl Watch {
             doubts: Doubts::default(),
             registered,
             started: None,
+            received_before: 0,
             played: BTreeMap::new(),
             rate: VecDeque::new(),
         }
@@ -66,6 +69,7 @@ impl Watch {
     /// The script begins.
     pub fn start(&mut self) {
         self.started = Some(self.server.clock().mono());
+        self.received_before = self.received();
     }
 
     /// A fault began or ended.
@@ -154,7 +158,7 @@ impl Watch {
             journalled: self.server.store().journal.len().map_err(|error| error.to_string()),
             heard: self.journalled,
             kept: self.seen.len() as u64,
-            received: counters.frames,
+            received: counters.frames - self.received_before.min(counters.frames),
             kernel_drops: counters.kernel_drops,
             fleet,
         }
