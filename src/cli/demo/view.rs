@@ -65,7 +65,7 @@ impl View {
         }
         let active: u32 = self.messages.iter().map(|(_, count)| count).sum();
         format!(
-            "{} | {} | {active} messages | {:.0} heartbeats/s | {} | now: {now}",
+            "{} | {} | messages {active} | {:.0} heartbeats/s | {} | now: {now}",
             self.when(),
             states.join(", "),
             self.beats_per_second,
