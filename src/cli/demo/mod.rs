@@ -111,7 +111,7 @@ impl Demo {
             .build()
             .map_err(|error| Failure::failed(format!("no threads for the fleet: {error}")))?;
         runtime.block_on(async {
-            let mut interrupt = Interrupt::listen()?;
+            let mut interrupt = Interrupt::listen(display.is_screen())?;
             let server = stage::start_server(config, today)?;
             display.head(self.where_to_look(script, folder, &server));
             let ends = self.ends();

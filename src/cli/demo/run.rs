@@ -24,31 +24,46 @@ use crate::time::{Clock, MonoNanos};
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// A fleet has this long to connect, and a millisecond for each of its sensors times ten.
+/// A fleet has this long to connect, and so much more for each of its sensors: ten times what a handshake costs.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_PATIENCE_EACH: Duration = Duration::from_millis(10);
 /// Time for the engine to have heard every sensor, once all are connected.
 const HEARD_PATIENCE: Duration = Duration::from_secs(20);
 /// The clients have this long to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Told to end: Ctrl-C, or SIGTERM.
+/// Told to end: Ctrl-C, SIGTERM, and the end of the terminal that a screen is drawn on.
 pub struct Interrupt {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Interrupt {
     /// From now on signals are heard here. Inside a tokio runtime.
-    pub fn listen() -> Result<Interrupt, Failure> {
+    pub fn listen(on_screen: bool) -> Result<Interrupt, Failure> {
         let on = |kind| signal(kind).map_err(|e| Failure::failed(format!("cannot watch for signals: {e}")));
-        Ok(Interrupt { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+        // Without a screen a run may be meant to outlive its terminal (nohup).
+        let hangup = if on_screen { Some(on(SignalKind::hangup())?) } else { None };
+        Ok(Interrupt {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup,
+        })
     }
 
     /// Waits for the next one.
     pub async fn told(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = hangup => {}
         }
     }
 }
@@ -103,7 +118,7 @@ impl Run<'_> {
     /// Until every sensor is connected and was heard by the engine.
     async fn connect(&mut self, fleet: &Fleet, watch: &RefCell<Watch>) -> Result<(), Failure> {
         let wanted = fleet.stats().wanted;
-        let patience = CONNECT_PATIENCE + Duration::from_millis(10) * self.script.plan.sensors.len() as u32;
+        let patience = CONNECT_PATIENCE + CONNECT_PATIENCE_EACH * self.script.plan.sensors.len() as u32;
         let mut tick = ticks();
         let connecting = fleet.connected(patience);
         tokio::pin!(connecting);

@@ -69,8 +69,7 @@ impl Display {
     /// Says where to look: on the screen's head, or at once.
     pub fn head(&mut self, lines: Vec<String>) {
         if self.kind == Kind::Screen {
-            ENTERED.store(true, Ordering::SeqCst);
-            write_out(ENTER);
+            enter();
         } else {
             lines.iter().for_each(|line| self.say(line));
         }
@@ -116,6 +115,11 @@ impl Display {
         let _ = std::io::stderr().write_all(self.log.take().as_bytes());
     }
 
+    /// A screen is drawn, or will be.
+    pub fn is_screen(&self) -> bool {
+        self.kind == Kind::Screen
+    }
+
     /// Colours, if there are any.
     pub fn paint(&self) -> Paint {
         self.paint
@@ -125,6 +129,18 @@ impl Display {
 impl Drop for Display {
     fn drop(&mut self) {
         restore();
+    }
+}
+
+/// To the second screen; what a panic says is seen on the first.
+fn enter() {
+    if !ENTERED.swap(true, Ordering::SeqCst) {
+        let say = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore();
+            say(panic);
+        }));
+        write_out(ENTER);
     }
 }
 
