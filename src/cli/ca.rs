@@ -47,7 +47,7 @@ enum Action {
         #[arg(long = "type", value_enum, default_value = "ot-cloud")]
         kind: Kind,
         #[command(flatten)]
-        issue: Issue,
+        issue: Issuing,
     },
     /// Register a gateway and issue its key and certificate
     AddGateway {
@@ -57,14 +57,14 @@ enum Action {
         #[arg(long, required = true)]
         site: Vec<String>,
         #[command(flatten)]
-        issue: Issue,
+        issue: Issuing,
     },
     /// Issue another key and certificate to a registered sensor or gateway
     Issue {
         /// Its id
         id: String,
         #[command(flatten)]
-        issue: Issue,
+        issue: Issuing,
     },
     /// Move a sensor to another zone, and so maybe to another site
     Move {
@@ -93,7 +93,7 @@ enum Action {
 }
 
 #[derive(Args)]
-struct Issue {
+struct Issuing {
     /// Folder for certificate.pem, key.pem and trust.pem; default: named after the sensor, here
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -220,7 +220,7 @@ impl Work {
         }
     }
 
-    fn issue(&self, identity: PeerIdentity, name: &str, issue: Issue) -> Result<(), Failure> {
+    fn issue(&self, identity: PeerIdentity, name: &str, issue: Issuing) -> Result<(), Failure> {
         let folder = issue.out.unwrap_or_else(|| PathBuf::from(file_name(name)));
         let made: ClientIdentity =
             self.data.authority.issue(identity, issue.life, self.clock.unix()).map_err(Failure::failed)?;

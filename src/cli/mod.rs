@@ -104,3 +104,15 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn every_subcommand_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

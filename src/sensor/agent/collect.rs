@@ -230,21 +230,22 @@ impl Network {
         if self.last.insert(what, state) == Some(state) {
             return;
         }
-        let (kind, (host, port)) = match what {
+        let (kind, (host, port), proxy) = match what {
             What::Endpoint(place) => {
                 let endpoint = &self.endpoints[place];
-                ("endpoint", (&endpoint.host, endpoint.port))
+                let proxy = endpoint.proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host, proxy.port));
+                ("endpoint", (&endpoint.host, endpoint.port), proxy)
             }
-            What::Ntp(place) => ("time server", (&self.ntp[place].0, self.ntp[place].1)),
+            What::Ntp(place) => ("time server", (&self.ntp[place].0, self.ntp[place].1), None),
             What::Directory(place) => {
-                ("directory server", (&self.directory[place].0, self.directory[place].1))
+                ("directory server", (&self.directory[place].0, self.directory[place].1), None)
             }
         };
         match failure {
-            None => tracing::info!(host, port, "{kind} reachable"),
+            None => tracing::info!(host, port, proxy, "{kind} reachable"),
             Some(failure) => {
                 let (state, reason) = (failure.state.as_str(), &failure.reason);
-                tracing::warn!(host, port, state, reason, "{kind} not reachable");
+                tracing::warn!(host, port, proxy, state, reason, "{kind} not reachable");
             }
         }
     }
