@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionError, Dir, Event, ReadError, StreamEvent, StreamId, VarInt};
-use rustls::pki_types::CertificateDer;
 
 use super::Role;
 use super::command::{ControlFailure, ControlReply};
 use super::counters::{HANDSHAKE_FAILURES, handshake_failure};
 use super::session::{Env, LeafCheck, Session};
 use super::timers::Armed;
+use super::tls::PeerLeaf;
 use crate::limits::{
     ACK_ELICIT_EVERY_PACKETS, CONNECTION_WINDOW_BYTES, CONTROL_MESSAGE_BYTES_MAX, CONTROLS_PER_CONNECTION,
     GATEWAY_WINDOW_BYTES, GATEWAY_WINDOW_BYTES_TOTAL,
@@ -156,14 +156,12 @@ impl Conn {
         if step.draining {
             return self.close(CloseCode::Draining, step);
         }
-        let chain = self.quic.crypto_session().peer_identity();
-        let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let Some(leaf) = chain.as_ref().and_then(|chain| chain.first()) else {
+        let Some(leaf) = self.leaf() else {
             return self.close(CloseCode::NoIdentity, step);
         };
         let began = step
             .check
-            .check(leaf, step.clock.unix())
+            .check(&leaf, step.clock.unix())
             .and_then(|leaf| Session::begin(&leaf, step.owner, &step.env));
         match began {
             Err(code) => self.close(code, step),
@@ -180,6 +178,12 @@ impl Conn {
                 }
             }
         }
+    }
+
+    /// The certificate that the peer showed.
+    fn leaf(&self) -> Option<Box<[u8]>> {
+        let leaf = self.quic.crypto_session().peer_identity()?;
+        leaf.downcast::<PeerLeaf>().ok().map(|leaf| leaf.0)
     }
 
     /// A gateway may open its stream and send more at once, as far as the shard's budget reaches. Beyond
@@ -258,11 +262,10 @@ impl Conn {
         if self.session.identity().is_none() {
             return;
         }
-        let chain = self.quic.crypto_session().peer_identity();
-        let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let leaf = chain.as_ref().and_then(|chain| chain.first());
-        let verdict =
-            leaf.ok_or(CloseCode::NoIdentity).and_then(|leaf| step.check.check(leaf, step.clock.unix()));
+        let verdict = self
+            .leaf()
+            .ok_or(CloseCode::NoIdentity)
+            .and_then(|leaf| step.check.check(&leaf, step.clock.unix()));
         if let Err(code) = verdict {
             self.close(code, step);
         }

@@ -30,6 +30,7 @@ mod socket;
 mod sockopt;
 mod steer;
 mod timers;
+mod tls;
 mod transport;
 
 use std::collections::HashSet;

@@ -16,13 +16,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::crypto::{HandshakeTokenKey, HmacKey};
 use quinn_proto::{
     EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt,
 };
 
 use super::steer::ShardIds;
+use super::tls::LeanTls;
 use super::{IngestError, Role};
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, CONTROL_SEND_WINDOW_BYTES, DATAGRAM_RECEIVE_BUFFER_BYTES,
@@ -90,9 +90,7 @@ pub(super) fn server_config(
     tls: &Arc<rustls::ServerConfig>,
     token_key: &Arc<dyn HandshakeTokenKey>,
 ) -> Result<Arc<ServerConfig>, IngestError> {
-    let crypto =
-        QuicServerConfig::try_from(Arc::clone(tls)).map_err(|error| IngestError::Tls(error.to_string()))?;
-    let mut config = ServerConfig::new(Arc::new(crypto), Arc::clone(token_key));
+    let mut config = ServerConfig::new(Arc::new(LeanTls::new(tls)?), Arc::clone(token_key));
     let mut no_tokens = ValidationTokenConfig::default();
     // Address tokens for later connections need a memory of those used; Retry does without.
     no_tokens.sent(0);

@@ -76,6 +76,23 @@ async fn a_new_source_port_keeps_the_connection_on_every_shard() {
     assert_eq!(rig.counters().handshakes, 40);
 }
 
+#[tokio::test]
+async fn packet_keys_are_changed_and_heartbeats_go_on() {
+    let rig = Rig::new(1);
+    let mut client = rig.sensor(1).await;
+    for round in 1..=6 {
+        client.beat();
+        rig.until_received(1, 2 * round - 1).await;
+        // The next one waits until the last was confirmed, which a heartbeat and its answer do.
+        client.connection.force_key_update();
+        client.beat();
+        rig.until_received(1, 2 * round).await;
+    }
+    assert_eq!(client.connection.close_reason(), None);
+    let counters = rig.counters();
+    assert_eq!((counters.frames, counters.broken, counters.lost), (12, 0, 0));
+}
+
 /// Packets of living connections are sent again with another shard's first id byte, from the same source:
 /// nobody answers, nobody dies.
 #[tokio::test]
