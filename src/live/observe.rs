@@ -1,6 +1,7 @@
 //! The hot path: one frame into its slot. No lock that waits, no allocation, no clock.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::slab::SlotFlags;
 use super::slot::{Guard, Refused};
@@ -20,6 +21,10 @@ const RATE_SECONDS: f32 = 60.0;
 const RATE_STEP_MIN_MS: u64 = 20;
 /// Jitter takes no single difference for more than this, in milliseconds.
 const JITTER_STEP_MAX_MS: u64 = 60_000;
+/// Two boots of one machine seem to overlap by three intervals at most (what was on its way arrives late), and
+/// by this if those are shorter.
+const OVERLAP_SLACK_MIN: Duration = Duration::from_secs(2);
+const OVERLAP_SLACK_MAX: u64 = 3 * INTERVAL_MAX.as_nanos() as u64;
 /// Heartbeats in one group of clock offsets; the least of this group and of the one before counts.
 const OFFSET_GROUP: u64 = 8;
 
@@ -131,6 +136,10 @@ impl LiveState {
                 let restarts = misc as u32;
                 ring_push::<RECENT_STARTS>(guard, words::RESTART_RING, restarts, MonoNanos(time));
                 misc = misc & !0xffff_ffff | u64::from(restarts.saturating_add(1));
+                misc &= !words::MARK_OVERLAP;
+                if overlap(body, time, last) {
+                    misc |= words::MARK_OVERLAP;
+                }
             }
         }
         for (place, &word) in body.iter().enumerate() {
@@ -138,6 +147,16 @@ impl LiveState {
         }
         misc
     }
+}
+
+/// A boot that is first heard at `time` says by its uptime since when it has been running. Was that well before
+/// the last word of the boot before?
+#[cold]
+fn overlap(body: &[u64; BODY_WORDS], time: u64, last: u64) -> bool {
+    let interval_ms = u64::from(body[words::B_INTERVAL_FLAGS] as u32);
+    let slack = (3_000_000 * interval_ms).clamp(OVERLAP_SLACK_MIN.as_nanos() as u64, OVERLAP_SLACK_MAX);
+    let running_since = time.saturating_sub(body[words::B_UPTIME].saturating_mul(1_000_000));
+    last.saturating_sub(running_since) > slack
 }
 
 /// A frame's time against the newest heartbeat's.

@@ -76,6 +76,7 @@ pub(super) fn build(
         cert_not_after: (not_after != 0).then_some(UnixMillis(i64::from(not_after) * 1_000)),
         restarts: misc as u32,
         recent_restarts: ring(word, words::RESTART_RING),
+        boots_overlap: misc & words::MARK_OVERLAP != 0,
         reconnects,
         recent_reconnects: ring(word, words::RECONNECT_RING),
         replaced,

@@ -339,6 +339,9 @@ pub struct Snapshot {
     pub restarts: u32,
     /// When they were.
     pub recent_restarts: Recent<RECENT_STARTS>,
+    /// The newest boot was running already while the one before still reported: two machines, not one that
+    /// started again.
+    pub boots_overlap: bool,
     /// Connections after the first one.
     pub reconnects: u32,
     /// When they were.

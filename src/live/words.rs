@@ -58,6 +58,8 @@ pub(super) const MARK_RESTORED: u64 = 1 << 48;
 pub(super) const MARK_RATES: u64 = 1 << 49;
 /// A heartbeat came in since this process started.
 pub(super) const MARK_HEARD: u64 = 1 << 50;
+/// The newest boot was running already while the one before still reported.
+pub(super) const MARK_OVERLAP: u64 = 1 << 51;
 
 /// Word of the body in which the field at `offset` lies.
 const fn body_word(offset: usize) -> usize {

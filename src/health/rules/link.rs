@@ -1,8 +1,6 @@
 //! The way between sensor and server, and who is at its other end.
 
-use std::time::Duration;
-
-use super::{Input, Judgement, interval};
+use super::{Input, Judgement};
 use crate::health::catalogue::RuleId;
 use crate::health::policy::Setting;
 use crate::wire::heartbeat::{EndpointState, FLAG_GOODBYE_RESTART, UNKNOWN_U32};
@@ -17,9 +15,6 @@ pub(super) const REPLACED: Setting = Setting::of(RuleId::DuplicateIdentity, "cou
 const REPLACED_WINDOW: Setting = Setting::of(RuleId::DuplicateIdentity, "window");
 pub(super) const RESTARTS: Setting = Setting::of(RuleId::RestartLoop, "restarts");
 const RESTARTS_WINDOW: Setting = Setting::of(RuleId::RestartLoop, "window");
-/// A sensor that truly restarted has not been running for longer than this when it is first heard again,
-/// nor for longer than three of its intervals.
-const OVERLAP_SLACK: Duration = Duration::from_secs(2);
 
 /// Of the last so many expected heartbeats (by default all 64 that are remembered), the share in per cent
 /// that did not come: n of m, so that one gap is one gap for as long as it is in the window. `None`
@@ -74,7 +69,7 @@ pub(super) fn recent_replaced(input: &Input<'_>) -> u32 {
 
 /// Connections that push each other out, with different boots, where the later one was already running
 /// while the earlier one still reported. A sensor whose link breaks comes back with the same boot, and
-/// one that restarts has not run for long.
+/// one that restarts says nothing between its two boots, however late the second is first heard.
 pub(super) fn duplicate_identity(input: &Input<'_>) -> bool {
     let sensor = input.sensor;
     if sensor.replaced == 0 || f64::from(recent_replaced(input)) < input.policy.value(REPLACED) {
@@ -84,10 +79,7 @@ pub(super) fn duplicate_identity(input: &Input<'_>) -> bool {
         return true;
     }
     let window = input.window(REPLACED_WINDOW);
-    let seen_from = sensor.recent_restarts.last();
-    let running_since = sensor.last_heartbeat.minus(Duration::from_millis(sensor.heartbeat.uptime_ms));
-    let slack = (interval(sensor) * 3).max(OVERLAP_SLACK);
-    sensor.recent_restarts.within(input.now.mono, window) > 0 && seen_from.since(running_since) > slack
+    sensor.boots_overlap && sensor.recent_restarts.within(input.now.mono, window) > 0
 }
 
 pub(super) fn recent_restarts(input: &Input<'_>) -> u32 {
