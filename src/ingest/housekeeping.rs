@@ -30,7 +30,30 @@ impl Shard {
         self.deadlines(now);
         self.look(now);
         self.drain_step(now);
-        self.p.socket.count_drops(&self.p.counters);
+        self.look_for_drops();
+    }
+
+    /// Packets that found our receive buffer full are missed by no fault of their senders. What is in the buffer
+    /// came before them, so it takes until that is read before gaps say something again.
+    fn look_for_drops(&mut self) {
+        if self.p.socket.count_drops(&self.p.counters) {
+            self.unheard_until = MonoNanos(u64::MAX);
+        }
+    }
+
+    /// Whoever was away for long looks before it reads on: the first packets after the full buffer have gaps.
+    pub(super) fn after_a_pause(&mut self, now: MonoNanos) {
+        if now.since(self.last_tick) > 2 * TICK {
+            self.look_for_drops();
+        }
+    }
+
+    /// The receive buffer is empty.
+    pub(super) fn heard_all(&mut self, now: MonoNanos) {
+        if self.unheard_until == MonoNanos(u64::MAX) {
+            self.p.socket.count_drops(&self.p.counters);
+            self.unheard_until = now;
+        }
     }
 
     fn deadlines(&mut self, now: MonoNanos) {

@@ -37,6 +37,8 @@ pub struct Env<'a> {
     pub counters: &'a ShardCounters,
     /// Now.
     pub now: MonoNanos,
+    /// Until then datagrams may have been lost in our own receive buffer.
+    pub unheard_until: MonoNanos,
 }
 
 /// A connection after its handshake. Public because it is all that ingest does with a peer's bytes, without the
@@ -323,7 +325,8 @@ impl SensorSession {
             return self.refuse(CloseCode::NotCovered, env);
         }
         self.interval_ms = frame.known.interval_ms.to_native();
-        let observed = env.live.observe(self.slot, Writer::Direct { epoch: self.epoch }, &frame, env.now);
+        let writer = Writer::Direct { epoch: self.epoch };
+        let observed = env.live.observe_unheard(self.slot, writer, &frame, env.now, env.unheard_until);
         env.counters.observed[observed.index()].add(1);
         match observed {
             Observed::NotOwner => Err(CloseCode::Replaced),

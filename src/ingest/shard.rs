@@ -111,6 +111,8 @@ pub(super) struct Shard {
     pub(super) next_tick: MonoNanos,
     pub(super) last_tick: MonoNanos,
     pub(super) deaf_until: MonoNanos,
+    /// Until then packets were lost in our receive buffer; the largest value: it is not empty yet.
+    pub(super) unheard_until: MonoNanos,
     pub(super) stop: bool,
 }
 
@@ -147,6 +149,7 @@ impl Shard {
             next_tick: MonoNanos::NEVER,
             last_tick: MonoNanos::NEVER,
             deaf_until: MonoNanos::NEVER,
+            unheard_until: MonoNanos::NEVER,
             stop: false,
             p: parts,
         }
@@ -199,6 +202,7 @@ impl Shard {
         self.p.counters.turns.add(1);
         let mut now = self.p.clock.mono();
         if self.readable {
+            self.after_a_pause(now);
             now = self.receive(now);
         }
         self.fire_timers(now);
@@ -223,6 +227,7 @@ impl Shard {
             let messages = self.p.socket.receive(&self.p.counters);
             if messages == 0 {
                 self.readable = false;
+                self.heard_all(now);
                 break;
             }
             now = self.p.clock.mono();
@@ -390,10 +395,10 @@ impl Shard {
         now: MonoNanos,
         act: impl FnOnce(&mut Conn, &mut Step<'_>) -> T,
     ) -> Option<T> {
-        let key = self.key(place as usize);
+        let (key, unheard_until) = (self.key(place as usize), self.unheard_until);
         let conn = self.conns.get_mut(place as usize).and_then(Option::as_deref_mut)?;
         let mut step = Step {
-            env: Env { live: &self.p.live, counters: &self.p.counters, now },
+            env: Env { live: &self.p.live, counters: &self.p.counters, now, unheard_until },
             instant: self.p.clock.instant_of(now),
             role: self.p.role,
             owner: OwnerRef { node: self.p.node, shard: self.p.number, connection: key },

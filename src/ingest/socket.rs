@@ -153,10 +153,13 @@ impl Socket {
         }
     }
 
-    /// Reads the kernel's count of packets dropped for want of room. What came before we listened is not counted.
-    pub(super) fn count_drops(&self, counters: &ShardCounters) {
-        if let Ok(drops) = sockopt::receive_drops(&self.socket) {
-            counters.kernel_drops.set(u64::from(drops.wrapping_sub(self.drops_before)));
-        }
+    /// Reads the kernel's count of packets dropped for want of room; true when there are new ones. What came before
+    /// we listened is not counted.
+    pub(super) fn count_drops(&self, counters: &ShardCounters) -> bool {
+        let Ok(drops) = sockopt::receive_drops(&self.socket) else { return false };
+        let drops = u64::from(drops.wrapping_sub(self.drops_before));
+        let new = drops != counters.kernel_drops.get();
+        counters.kernel_drops.set(drops);
+        new
     }
 }

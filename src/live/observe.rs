@@ -41,6 +41,20 @@ impl LiveState {
         frame: &Frame<'_>,
         received: MonoNanos,
     ) -> Observed {
+        self.observe_unheard(handle, writer, frame, received, MonoNanos::NEVER)
+    }
+
+    /// As [`LiveState::observe`], by a reader that may itself have lost packets until `unheard_until`: a gap that
+    /// began before then says nothing about the sensor's link.
+    #[inline]
+    pub fn observe_unheard(
+        &self,
+        handle: SlotHandle,
+        writer: Writer,
+        frame: &Frame<'_>,
+        received: MonoNanos,
+        unheard_until: MonoNanos,
+    ) -> Observed {
         let Some((chunk, place)) = self.slab.get(handle.index) else { return Observed::StaleSlot };
         let age_ms = u64::from(frame.header.age_ms);
         if u128::from(age_ms) > FRAME_AGE_MAX.as_millis() {
@@ -62,6 +76,7 @@ impl LiveState {
         let last = chunk.last_heartbeat[place].load(Ordering::Relaxed);
         let mut misc = guard.get(words::MISC);
         let mut arrivals = load_arrivals(&guard, misc);
+        arrivals.unheard |= last <= unheard_until.0;
         let arrival = arrivals.judge(
             body[words::B_BOOT],
             body[words::B_SEQUENCE],
@@ -235,7 +250,7 @@ fn load_arrivals(guard: &Guard<'_, WORDS>, misc: u64) -> Arrivals {
         // Rare, and on a cold line of the slot: only what this frame adds.
         beyond: 0,
         rollbacks: 0,
-        restored: misc & words::MARK_RESTORED != 0,
+        unheard: misc & words::MARK_RESTORED != 0,
     }
 }
 
@@ -254,6 +269,6 @@ fn store_arrivals(guard: &mut Guard<'_, WORDS>, arrivals: &Arrivals, misc: u64) 
         guard.set(words::BEYOND_ROLLBACKS, more);
     }
     let marks = misc & !(0xff << 32) & !words::MARK_RESTORED;
-    let restored = if arrivals.restored { words::MARK_RESTORED } else { 0 };
-    marks | u64::from(arrivals.expected) << 32 | restored
+    let unheard = if arrivals.unheard { words::MARK_RESTORED } else { 0 };
+    marks | u64::from(arrivals.expected) << 32 | unheard
 }

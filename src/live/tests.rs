@@ -356,6 +356,26 @@ fn columns_say_what_changed_and_what_holds() {
 }
 
 #[test]
+fn what_our_own_buffer_lost_is_not_held_against_the_link() {
+    let b = Bench::new();
+    let hear = |sequence, received, unheard_until| {
+        let mut bytes = Vec::new();
+        write_frame(&b.beat(sequence), 0, &mut bytes);
+        let (frame, _) = read_frame(&bytes).expect("our frame");
+        let seen = b.live.observe_unheard(b.handle, b.writer, &frame, received, unheard_until);
+        assert_eq!(seen, Observed::Current);
+    };
+    hear(1, at(0), MonoNanos::NEVER);
+    // Waited in the buffer, and is read before it is empty; the next ones found it full.
+    hear(2, at(10_000), MonoNanos(u64::MAX));
+    hear(20, at(10_001), at(10_000));
+    assert_eq!((b.see().lost, b.see().window_expected), (0, 1));
+    // From here on a gap is a gap.
+    hear(22, at(30_000), at(10_000));
+    assert_eq!((b.see().lost, b.see().window_expected), (1, 3));
+}
+
+#[test]
 fn the_update_stage_remembers_since_when() {
     let b = Bench::new();
     let stage =

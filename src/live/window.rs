@@ -15,8 +15,8 @@
 //!   afresh. So a sensor that counts wrongly never looks dead for ever.
 //! - A jump of more than [`crate::limits::SEQUENCE_JUMP_MAX`] counts as that many lost and starts the window
 //!   afresh, so that a hostile sequence (all ones) spoils only its own sensor's figures, and boundedly.
-//! - What a restarted server did not see, it does not call lost: the first jump after a checkpoint was
-//!   restored starts the window afresh.
+//! - What the server itself did not hear, it does not call lost: the first jump after a checkpoint was restored, or
+//!   after its own receive buffer ran over, starts the window afresh.
 
 use crate::limits::{ARRIVAL_WINDOW, SEQUENCE_JUMP_MAX};
 
@@ -35,7 +35,8 @@ pub(super) struct Arrivals {
     pub(super) reordered: u32,
     pub(super) beyond: u32,
     pub(super) rollbacks: u32,
-    pub(super) restored: bool,
+    /// What came after `high` may be missing by our own fault.
+    pub(super) unheard: bool,
 }
 
 /// A frame's time against the newest heartbeat's.
@@ -115,7 +116,7 @@ impl Arrivals {
     #[inline]
     fn advance(&mut self, sequence: u64) {
         let step = sequence - self.high;
-        if std::mem::take(&mut self.restored) && step > 1 {
+        if std::mem::take(&mut self.unheard) && step > 1 {
             self.window = shifted(self.window, step) | 1;
             self.expected = 1;
         } else if step > SEQUENCE_JUMP_MAX {
@@ -140,8 +141,8 @@ impl Arrivals {
         }
         self.boot_before = std::mem::replace(&mut self.boot, boot);
         let before = sequence - 1;
-        if self.restored || before > SEQUENCE_JUMP_MAX {
-            if !self.restored {
+        if self.unheard || before > SEQUENCE_JUMP_MAX {
+            if !self.unheard {
                 self.lost = self.lost.saturating_add(SEQUENCE_JUMP_MAX);
             }
             self.start_afresh(sequence, 1);
@@ -156,7 +157,7 @@ impl Arrivals {
         self.high = sequence;
         self.window = 1;
         self.expected = expected;
-        self.restored = false;
+        self.unheard = false;
         self.received += 1;
     }
 }

@@ -91,9 +91,9 @@ fn what_a_restarted_server_did_not_see_is_not_lost() {
     let mut a = Arrivals::default();
     newest(&mut a, 1);
     newest(&mut a, 2);
-    a.restored = true;
+    a.unheard = true;
     assert_eq!(newest(&mut a, 40), Arrival::Newest);
-    assert_eq!((a.lost, a.expected, a.restored), (0, 1, false));
+    assert_eq!((a.lost, a.expected, a.unheard), (0, 1, false));
     assert_eq!(newest(&mut a, 42), Arrival::Newest);
     assert_eq!((a.lost, a.expected), (1, 3));
     // Still known from before the restart.

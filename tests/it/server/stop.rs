@@ -1,11 +1,14 @@
 //! Planned stop and reload: SIGTERM and SIGHUP on a running server with sensors.
 
+use std::time::Duration;
+
 use fleetpulse::sensor::{LinkState, Loss};
+use fleetpulse::time::Clock;
 use fleetpulse::wire::close::CloseCode;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::fleet::{Fleet, Sensor};
+use super::fleet::{Fault, Fleet, Sensor};
 use crate::process::{GRAIN_MS, Server, millis, run, until};
 
 const SENSORS: usize = 60;
@@ -89,4 +92,46 @@ fn a_reload_cuts_revoked_sensors_and_no_others() {
     // The new authority's word holds for connections to come, too.
     assert_eq!(server.metric("fleetpulse_ingest_closed_total{reason=\"certificate_revoked\"}"), Some(1.0));
     assert_eq!(server.stop().code(), Some(0));
+}
+
+/// Longer than every deadline of the demo policy that has to do with time alone.
+const STANDSTILL: Duration = Duration::from_secs(20);
+const SILENCE_MS: i64 = 5_000;
+
+#[test]
+fn a_server_that_stood_still_blames_nobody_and_finds_who_really_fell_silent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // More heartbeats than the kernel keeps for a server that does not read: some are lost, by our fault.
+    let mut fleet = Fleet::register(folder.path(), 200);
+    let server = Server::start(folder.path(), &["ingest.receive_buffer_bytes=65536".to_owned()]);
+    fleet.connect(server.ingest);
+    until("all are heard", || (healthy(&server) == 200).then_some(()));
+    sweeps(&server, 25.0);
+
+    server.program.signal(Signal::STOP);
+    let silent = &fleet.sensors[7];
+    silent.set(Fault::Silent, true);
+    std::thread::sleep(STANDSTILL);
+    let went_on = fleet.clock().unix().0;
+    server.program.signal(Signal::CONT);
+    until("it answers again", || server.get("/livez"));
+    sweeps(&server, 15.0);
+
+    let drops = server.metric("fleetpulse_ingest_kernel_drops_total");
+    assert!(drops > Some(0.0), "{drops:?}: no heartbeat was lost, so this test shows nothing");
+    let history = server.items("/api/v1/messages/history");
+    let said: Vec<_> = history.iter().map(|e| format!("{} {} {}", e["at"], e["kind"], e["code"])).collect();
+    assert_eq!(history.len(), 1, "{said:#?}");
+    assert_eq!(history[0]["subject"]["id"], silent.id.to_string());
+    assert_eq!((&history[0]["kind"], &history[0]["code"]), (&"raised".into(), &"disconnected".into()));
+    // Nobody listened before it went on, so the silence counts from there.
+    assert!(millis(&history[0]["since"]) >= went_on + SILENCE_MS - GRAIN_MS, "{went_on}: {}", history[0]);
+    assert_eq!(healthy(&server), 199);
+}
+
+/// Lets the server judge so many times more.
+fn sweeps(server: &Server, more: f64) {
+    let sweeps = || server.metric("fleetpulse_sweeps_total");
+    let from = sweeps().expect("a count");
+    until("the server judges", || (sweeps()? >= from + more).then_some(()));
 }
