@@ -221,11 +221,14 @@ fn hash((id, code, since): (Value, Value, Value)) -> String {
     format!("{id} {code} {since}")
 }
 
+/// When a message was raised, and when it was cleared.
+type Lasted = (i64, Option<i64>);
+
 fn check_history(history: &[Value], fleet: &Fleet, script: &Script, up: &[(i64, i64)], context: &str) {
     let numbers: HashMap<String, usize> =
         fleet.sensors.iter().enumerate().map(|(number, sensor)| (sensor.id.to_string(), number)).collect();
     // Entries of one subject and rule alternate; so no message is raised twice, and each ends before the next.
-    let mut raised: BTreeMap<(usize, String), Vec<(i64, Option<i64>)>> = BTreeMap::new();
+    let mut raised: BTreeMap<(usize, String), Vec<Lasted>> = BTreeMap::new();
     for entry in history {
         assert_eq!(entry["subject"]["kind"], "sensor", "{context}: {entry}");
         let sensor = numbers[entry["subject"]["id"].as_str().expect("an id")];
