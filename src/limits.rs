@@ -311,6 +311,14 @@ pub const PAGE_MAX: usize = 1_000;
 pub const MESSAGES_SCAN_MAX: usize = 50_000;
 /// Sensors on one page of per-sensor metrics. Beyond it the page says that it is truncated.
 pub const SENSOR_METRICS_PAGE_MAX: usize = 50_000;
+/// Sensors on such a page when nobody says how many.
+pub const SENSOR_METRICS_PAGE_DEFAULT: usize = 10_000;
+/// Pages of per-sensor metrics under way at once. At 400 bytes a sensor and the largest page each: 80 MB.
+pub const SENSOR_PAGES_MAX: usize = 4;
+/// A page that has been under way for this long gives way to a new one.
+pub const SENSOR_PAGE_GRACE: Duration = Duration::from_secs(10);
+/// Bytes of such a page that are written at once.
+pub const SENSOR_PIECE_BYTES: usize = 64 * 1_024;
 /// Series on `/metrics`, whatever the fleet.
 pub const METRICS_SERIES_MAX: usize = 1_000;
 /// HTTP connections. At most 16 KiB read and about 128 KiB to be sent each: 40 MB. One more makes room by

@@ -270,8 +270,13 @@ fn store(out: &mut Families, figures: &Figures) {
         out.put(&table::CHECKPOINT_TIME, &[], last.0 as f64 / 1_000.0);
     }
     out.put(&table::CHECKPOINT_BYTES, &[], checkpoint.bytes as f64);
+    let history = &figures.history;
+    out.put(&table::HISTORY_WRITTEN, &[], history.written as f64);
+    out.put(&table::HISTORY_FAILURES, &[], history.failures as f64);
+    out.put(&table::HISTORY_DROPPED, &[], history.dropped as f64);
+    out.put(&table::HISTORY_FAILING, &[], flag(history.failing));
+    out.put(&table::HISTORY_DAMAGED, &[], history.damaged as f64);
     let store = &figures.store;
-    out.put(&table::HISTORY_DAMAGED, &[], store.history_damaged as f64);
     out.put(&table::STORE_WRITABLE, &[], flag(store.writable));
     out.put(&table::STORE_PROBE_SECONDS, &[], store.probe.as_secs_f64());
     for (file, bytes) in table::STORE_FILES.into_iter().zip(store.bytes) {

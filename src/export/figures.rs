@@ -33,6 +33,8 @@ pub struct Figures {
     pub journal: JournalFigures,
     /// Checkpoints.
     pub checkpoint: CheckpointFigures,
+    /// History.
+    pub history: HistoryFigures,
     /// The disk.
     pub store: StoreFigures,
     /// The register.
@@ -45,6 +47,27 @@ pub struct Figures {
     pub process: ProcessFigures,
     /// Whether requests and sensors may be sent here.
     pub readiness: Readiness,
+}
+
+impl Figures {
+    /// Of a server that has done nothing yet.
+    pub fn empty(now: Now) -> Figures {
+        Figures {
+            now,
+            summary: Arc::default(),
+            sweep: SweepFigures::default(),
+            ingest: IngestFigures::default(),
+            journal: JournalFigures::default(),
+            checkpoint: CheckpointFigures::default(),
+            history: HistoryFigures::default(),
+            store: StoreFigures::default(),
+            register: Counts::default(),
+            live: LiveFigures::default(),
+            http: HttpFigures::default(),
+            process: ProcessFigures::default(),
+            readiness: Readiness::default(),
+        }
+    }
 }
 
 /// Sweeps since the start.
@@ -163,8 +186,21 @@ pub struct StoreFigures {
     pub bytes: [u64; STORE_FILES.len()],
     /// Room left; `None` = the system did not say.
     pub free_bytes: Option<u64>,
-    /// Damaged history blocks met.
-    pub history_damaged: u64,
+}
+
+/// History.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryFigures {
+    /// Blocks written.
+    pub written: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    /// Blocks given up.
+    pub dropped: u64,
+    /// The last try failed.
+    pub failing: bool,
+    /// Damaged blocks met.
+    pub damaged: u64,
 }
 
 /// Live state.

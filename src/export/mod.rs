@@ -13,13 +13,14 @@ mod figures;
 mod format;
 mod open_metrics;
 mod process;
+pub mod sensors;
 pub mod table;
 
 pub use buckets::{Buckets, DELAY_BOUNDS_US, LAG_BOUNDS_US, SWEEP_BOUNDS_US};
 pub use collector::Exposition;
 pub use figures::{
-    Check, CheckpointFigures, Figures, HttpFigures, IngestFigures, JournalFigures, LiveFigures, Readiness,
-    Source, StoreFigures, SweepFigures,
+    Check, CheckpointFigures, Figures, HistoryFigures, HttpFigures, IngestFigures, JournalFigures,
+    LiveFigures, Readiness, Source, StoreFigures, SweepFigures,
 };
 pub use format::Format;
 pub use process::ProcessFigures;

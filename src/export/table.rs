@@ -33,14 +33,19 @@ pub enum Kind {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// Its values.
+    /// Its values; none = any, which only the per-sensor page has.
     pub values: fn() -> Vec<&'static str>,
     /// Follows from another label of the same family, so it makes no more series.
     pub follows: bool,
 }
 
 impl Label {
-    const fn new(name: &'static str, values: fn() -> Vec<&'static str>) -> Label {
+    /// A label without a list of values.
+    pub(super) const fn any(name: &'static str) -> Label {
+        Label::new(name, Vec::new)
+    }
+
+    pub(super) const fn new(name: &'static str, values: fn() -> Vec<&'static str>) -> Label {
         Label { name, values, follows: false }
     }
 }
@@ -188,6 +193,10 @@ families! {
     CHECKPOINT_FAILURES = Counter, "fleetpulse_checkpoint_failures_total", "", [], "Checkpoints that could not be written.";
     CHECKPOINT_TIME = Gauge, "fleetpulse_checkpoint_last_timestamp_seconds", "seconds", [], "When the last checkpoint was written, Unix time. Absent before the first.";
     CHECKPOINT_BYTES = Gauge, "fleetpulse_checkpoint_bytes", "bytes", [], "Size of the last checkpoint.";
+    HISTORY_WRITTEN = Counter, "fleetpulse_history_blocks_total", "", [], "History blocks written.";
+    HISTORY_FAILURES = Counter, "fleetpulse_history_failures_total", "", [], "Tries to write a history block that failed.";
+    HISTORY_DROPPED = Counter, "fleetpulse_history_dropped_blocks_total", "", [], "History blocks given up because too many waited for the disk.";
+    HISTORY_FAILING = Gauge, "fleetpulse_history_failing", "", [], "1 while history can't be written.";
     HISTORY_DAMAGED = Counter, "fleetpulse_history_damaged_blocks_total", "", [], "Damaged history blocks met.";
     STORE_WRITABLE = Gauge, "fleetpulse_store_writable", "", [], "1 when the last try to write to the data directory succeeded in time.";
     STORE_PROBE_SECONDS = Gauge, "fleetpulse_store_probe_seconds", "seconds", [], "How long the last try to write to the data directory took, to the disk.";

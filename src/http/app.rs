@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::connections::Connections;
 use super::counters::Counters;
+use super::sensor_metrics::Pages;
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
 use crate::time::Clock;
@@ -17,6 +18,7 @@ pub(super) struct App {
     pub(super) connections: Arc<Connections>,
     pub(super) workers: Workers,
     pub(super) exposition: Exposition,
+    pub(super) pages: Pages,
     /// Tells this run of the server from others, in cursors that name slots.
     pub(super) run: u32,
 }
@@ -38,6 +40,7 @@ impl App {
             counters,
             connections,
             workers: Workers::default(),
+            pages: Pages::default(),
         }
     }
 }

@@ -29,6 +29,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Its number; never used again.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Closes it, whatever it is doing.
+    pub(super) fn abort(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
     /// A request begins.
     pub(super) fn request_begins(&self, now: MonoNanos) {
         self.began.store(now.0, Ordering::Relaxed);
@@ -49,15 +61,18 @@ impl Connections {
             && let Some(oldest) = open.values().min_by_key(|connection| connection.began()).cloned()
         {
             open.remove(&oldest.id);
-            if let Some(task) = oldest.task.get() {
-                task.abort();
-            }
+            oldest.abort();
             evicted = true;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection { id, began: AtomicU64::new(now.0), task: OnceLock::new() });
         open.insert(id, Arc::clone(&connection));
         (Entered { all: Arc::clone(self), connection }, evicted)
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, id: u64) -> Option<Arc<Connection>> {
+        self.lock().get(&id).cloned()
     }
 
     /// How many there are.

@@ -28,6 +28,7 @@ struct Engine {
     doubt: Doubt,
     journal: Journal,
     checkpoint: Checkpoint,
+    history: History,
     store: Store,
     live: Live,
     http: Http,
@@ -141,12 +142,20 @@ struct Checkpoint {
 }
 
 #[derive(Serialize)]
+struct History {
+    blocks: u64,
+    failures: u64,
+    dropped_blocks: u64,
+    failing: bool,
+    damaged_blocks: u64,
+}
+
+#[derive(Serialize)]
 struct Store {
     writable: bool,
     probe_seconds: f64,
     bytes: BTreeMap<&'static str, u64>,
     free_bytes: Option<u64>,
-    history_damaged_blocks: u64,
 }
 
 #[derive(Serialize)]
@@ -176,6 +185,7 @@ pub(super) async fn engine(State(app): State<Arc<App>>) -> Result<Response, Prob
 fn document(figures: &Figures) -> Engine {
     let process = &figures.process;
     let (journal, checkpoint, store) = (&figures.journal, &figures.checkpoint, &figures.store);
+    let history = &figures.history;
     Engine {
         now: rfc3339(figures.now.unix),
         version: env!("CARGO_PKG_VERSION"),
@@ -201,12 +211,18 @@ fn document(figures: &Figures) -> Engine {
             last: checkpoint.last.map(rfc3339),
             bytes: checkpoint.bytes,
         },
+        history: History {
+            blocks: history.written,
+            failures: history.failures,
+            dropped_blocks: history.dropped,
+            failing: history.failing,
+            damaged_blocks: history.damaged,
+        },
         store: Store {
             writable: store.writable,
             probe_seconds: store.probe.as_secs_f64(),
             bytes: crate::export::table::STORE_FILES.into_iter().zip(store.bytes).collect(),
             free_bytes: store.free_bytes,
-            history_damaged_blocks: store.history_damaged,
         },
         live: Live {
             slots: figures.live.slots,

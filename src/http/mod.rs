@@ -27,6 +27,7 @@ mod problem;
 mod reported;
 mod router;
 mod sensor;
+mod sensor_metrics;
 mod series;
 mod times;
 mod watched;

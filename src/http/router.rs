@@ -11,15 +11,16 @@ use axum::routing::{MethodRouter, get};
 
 use super::app::App;
 use super::problem::Problem;
-use super::{engine, fleet, message_history, messages, metrics, probes, sensor, series};
+use super::{engine, fleet, message_history, messages, metrics, probes, sensor, sensor_metrics, series};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 
 /// Path, the name under which it is counted (one of [`crate::export::table::ROUTES`]), and who answers.
-fn resources() -> [(&'static str, &'static str, MethodRouter<Arc<App>>); 9] {
+fn resources() -> [(&'static str, &'static str, MethodRouter<Arc<App>>); 10] {
     [
         ("/livez", "livez", get(probes::livez)),
         ("/readyz", "readyz", get(probes::readyz)),
         ("/metrics", "metrics", get(metrics::metrics)),
+        ("/metrics/sensors", "sensor_metrics", get(sensor_metrics::sensor_metrics)),
         ("/api/v1/engine", "engine", get(engine::engine)),
         ("/api/v1/fleet", "fleet", get(fleet::fleet)),
         ("/api/v1/messages", "messages", get(messages::messages)),

@@ -238,6 +238,7 @@ impl Server {
             probe: store_probe,
             journal: Arc::clone(&journal_stats),
             checkpoint: Arc::clone(&checkpoint_stats),
+            history: Arc::clone(&history_stats),
             draining: AtomicBool::new(false),
         });
         // Before any other thread: an address that can't be had ends the start while nothing runs.

@@ -54,7 +54,6 @@ impl StoreProbe {
             probe: took,
             bytes: sizes(store.dir()),
             free_bytes: free_bytes(store.dir()),
-            history_damaged: 0,
         };
         let error = result.err().map(|error| error.to_string());
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Found { figures, error };

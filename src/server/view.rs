@@ -1,17 +1,18 @@
 //! The server as its HTTP side sees it: figures and readiness, from what the threads leave for readers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
 use super::checkpoint::CheckpointStats;
 use super::fleet::FleetService;
+use super::historian::HistoryStats;
 use super::journal::JournalStats;
 use super::probe::StoreProbe;
 use super::sweeper::{Board, Judge, LISTENER_SILENT};
 use crate::export::{
-    Check, CheckpointFigures, Figures, HttpFigures, IngestFigures, JournalFigures, LiveFigures,
-    ProcessFigures, Readiness, Source, StoreFigures, SweepFigures,
+    Check, CheckpointFigures, Figures, HistoryFigures, HttpFigures, IngestFigures, JournalFigures,
+    LiveFigures, ProcessFigures, Readiness, Source, SweepFigures,
 };
 use crate::fleet::Register;
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
@@ -54,6 +55,8 @@ pub struct View {
     pub journal: Arc<JournalStats>,
     /// What the checkpoint tells of itself.
     pub checkpoint: Arc<CheckpointStats>,
+    /// What history tells of itself.
+    pub history: Arc<HistoryStats>,
     /// A planned stop has begun.
     pub draining: AtomicBool,
 }
@@ -75,7 +78,8 @@ impl Source for View {
             },
             journal: self.journal(),
             checkpoint: self.checkpoint(),
-            store: self.store(now.mono).0,
+            history: self.history(),
+            store: self.probe.look(now.mono).0,
             register: self.fleet.register().counts(),
             live: LiveFigures {
                 slots: self.live.slots(),
@@ -162,7 +166,7 @@ impl View {
     }
 
     fn journal(&self) -> JournalFigures {
-        let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         JournalFigures {
             written: load(&self.journal.written),
             known: load(&self.journal.known),
@@ -183,14 +187,19 @@ impl View {
         }
     }
 
-    fn store(&self, now: MonoNanos) -> (StoreFigures, Option<String>) {
-        let (mut figures, error) = self.probe.look(now);
-        figures.history_damaged = self.store.history.damaged();
-        (figures, error)
+    fn history(&self) -> HistoryFigures {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        HistoryFigures {
+            written: load(&self.history.written),
+            failures: load(&self.history.failures),
+            dropped: load(&self.history.dropped),
+            failing: self.history.failing.load(Ordering::Relaxed),
+            damaged: self.store.history.damaged(),
+        }
     }
 
     fn check_store(&self, now: MonoNanos) -> Check {
-        let (figures, error) = self.store(now);
+        let (figures, error) = self.probe.look(now);
         let detail = match error {
             None if figures.writable => "the data directory can be written".to_owned(),
             None => "the data directory was not tried yet".to_owned(),

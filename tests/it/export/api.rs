@@ -124,6 +124,7 @@ fn the_api_tells_what_the_engine_knows() {
     the_history_is_the_journal(&rig, &fleet);
     the_fleet_is_counted_as_the_sweep_counts(&rig);
     a_series_comes_from_the_history(&rig, &fleet);
+    single_sensors_are_scraped_in_pages(&rig, &fleet);
 }
 
 fn active_messages_are_filtered_and_paged(rig: &Rig, fleet: &Running) {
@@ -296,6 +297,60 @@ fn a_series_comes_from_the_history(rig: &Rig, fleet: &Running) {
     assert!(server.judge().engine().active_message(subject, RuleId::DiskAlmostFull).is_some());
 }
 
+fn single_sensors_are_scraped_in_pages(rig: &Rig, fleet: &Running) {
+    let series = |body: &str, name: &str| -> BTreeSet<String> {
+        let prefix = format!("fleetpulse_sensor_{name}{{");
+        body.lines().filter(|line| line.starts_with(&prefix)).map(str::to_owned).collect()
+    };
+    let whole = rig.get("/metrics/sensors");
+    assert_eq!(whole.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(whole.header("link"), None);
+    assert!(whole.body.contains("\nfleetpulse_sensor_page_sensors 21\n"), "{}", whole.body);
+    assert!(whole.body.contains("\nfleetpulse_sensor_page_truncated 0\n"));
+    let id = fleet.sensor("north-002");
+    let labels = format!("sensor=\"{id}\",name=\"north-002\",site=\"north\",type=\"ot-cloud\"");
+    assert!(whole.body.contains(&format!("\nfleetpulse_sensor_messages_warning{{{labels}}} 1\n")));
+    assert!(whole.body.contains(&format!("\nfleetpulse_sensor_healthy{{{labels}}} 0\n")));
+
+    // Following the links gives the same sensors, each once.
+    let (mut path, mut connected, mut pages) =
+        ("/metrics/sensors?metrics=connected,info&limit=4".to_owned(), BTreeSet::new(), 0);
+    loop {
+        let page = rig.get(&path);
+        let found = series(&page.body, "connected");
+        assert!(found.len() <= 4 && found.is_disjoint(&connected));
+        connected.extend(found);
+        pages += 1;
+        let Some(link) = page.header("link") else { break };
+        assert!(page.body.contains("\nfleetpulse_sensor_page_truncated 1\n"));
+        path = link.trim_start_matches('<').split_once('>').unwrap().0.to_owned();
+    }
+    assert_eq!((pages, connected), (6, series(&whole.body, "connected")));
+
+    // Filters.
+    let count = |query: &str| {
+        let page = rig.get(&format!("/metrics/sensors?metrics=connected&{query}"));
+        assert_eq!(page.status, 200, "{page:?}");
+        assert!(!page.body.contains("sensor_cpu_ratio"));
+        series(&page.body, "connected").len()
+    };
+    let site = rig.server.fleet().register().sites().find(|site| &*site.name == "harbour").unwrap().id;
+    let summary = rig.server.board().summary();
+    assert_eq!(count(&format!("site={site}")), 4);
+    assert_eq!(count("site=00000000-0000-4000-8000-00000000ffff"), 0);
+    assert_eq!(count("type=enterprise-iot"), 2);
+    assert_eq!(count("type=ot-local"), 0);
+    for state in OverallState::ALL {
+        let counted = summary.fleet.in_state(state) as usize;
+        assert_eq!(count(&format!("state={}", state.as_str())), counted, "{}", state.as_str());
+    }
+    assert_eq!((1..=3).map(|part| count(&format!("part={part}/3"))).sum::<usize>(), 21);
+
+    let open = rig.get_as("/metrics/sensors", "application/openmetrics-text");
+    assert!(open.body.ends_with("# EOF\n"));
+    assert_eq!(open.body.matches("# EOF").count(), 1);
+}
+
 #[test]
 fn mistakes_are_answered_with_the_field_and_what_would_be_right() {
     let rig = Rig::start();
@@ -335,6 +390,12 @@ fn mistakes_are_answered_with_the_field_and_what_would_be_right() {
         Some("gateway"),
     );
     check("/api/v1/messages/history?severity=critical", 400, "unknown-parameter", Some("severity"));
+    check("/metrics/sensors?metrics=cpu", 400, "bad-parameter", Some("metrics"));
+    check("/metrics/sensors?state=ill", 400, "bad-parameter", Some("state"));
+    check("/metrics/sensors?type=ot", 400, "bad-parameter", Some("type"));
+    check("/metrics/sensors?part=0/2", 400, "bad-parameter", Some("part"));
+    check("/metrics/sensors?limit=50001", 400, "bad-parameter", Some("limit"));
+    check("/metrics/sensors?cursor=1", 400, "bad-cursor", Some("cursor"));
     check("/api/v1/sensors/%20", 400, "bad-parameter", Some("id"));
     check("/api/v1/sensors/..%2f..%2fmetrics", 400, "bad-parameter", Some("id"));
     check(&format!("/api/v1/sensors/{nobody}"), 404, "not-found", None);
