@@ -1,7 +1,10 @@
-//! HTTP, metrics and the API of a running server.
+//! HTTP, metrics and the API of a running server; dashboards and alert rules; a real Prometheus.
 
 mod fleet;
 mod rig;
 
 mod api;
+mod bad_input;
+mod dashboards;
 mod probes;
+mod prometheus;
