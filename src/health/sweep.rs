@@ -10,6 +10,7 @@
 //!
 //! Cost: 16 bytes of columns and about 100 bytes of memory a slot, and a message only where one is active.
 
+mod context;
 mod folding;
 mod gateways;
 mod ledger;
@@ -28,65 +29,24 @@ use crate::health::message::{ActiveMessage, ClearReason, Subject, Transition, Tr
 use crate::health::policy::{Policy, PolicyTable, Setting};
 use crate::health::rules::{self, Ground, Input, Judged, Judgement, interval};
 use crate::health::summary::{FleetCounts, SweepSummary};
-use crate::health::version::{Day, SupportState, Version, VersionTable};
+use crate::health::version::{Day, SupportState, Version};
 use crate::live::{
-    Lifecycle, LiveState, PolicyIndex, SensorType, SiteIndex, SlotFlags, SlotHandle, SlotIndex, SlotState,
-    Snapshot,
+    Lifecycle, LiveState, PolicyIndex, SensorType, SlotFlags, SlotHandle, SlotIndex, SlotState, Snapshot,
 };
 use crate::time::{MonoNanos, Now};
 use crate::wire::heartbeat::{TI_VERSION_BYTES, VERSION_BYTES, inline};
-use crate::wire::id::{SensorId, SiteId};
+use crate::wire::id::SensorId;
 
 use ledger::{Ledger, Raise};
 use members::support_of;
 use slot::{Class, GROUPS, SlotMemory, Wait, Waits};
 
+pub use context::{Context, Lookup, NoLookup};
 pub use why::RuleReport;
 
 /// Wall time may wander this far from engine time between two sweeps before it counts as a step.
 const CLOCK_STEP_MS: u64 = 1_500;
 const HOLD_AFTER_STEP: Setting = Setting::of(RuleId::ClockDrift, "hold_after_step");
-
-/// What the register knows and the sweep must ask for.
-pub trait Lookup {
-    /// The id of a site.
-    fn site(&self, site: SiteIndex) -> Option<SiteId>;
-    /// The settings generation that a sensor should run with; `None` = nothing is desired.
-    fn desired_settings(&self, sensor: SensorId) -> Option<u64>;
-    /// The newest threat-intelligence version, a day such as `2026-11-24`.
-    fn newest_threat_intel(&self) -> Option<&str>;
-}
-
-/// A register that knows nothing: no site messages, no desired state.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoLookup;
-
-impl Lookup for NoLookup {
-    fn site(&self, _: SiteIndex) -> Option<SiteId> {
-        None
-    }
-
-    fn desired_settings(&self, _: SensorId) -> Option<u64> {
-        None
-    }
-
-    fn newest_threat_intel(&self) -> Option<&str> {
-        None
-    }
-}
-
-/// What a sweep is given beside live state and policies.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// Now.
-    pub now: Now,
-    /// Releases and the end of their support.
-    pub versions: &'a VersionTable,
-    /// The register's answers.
-    pub lookup: &'a dyn Lookup,
-    /// Moves whenever policies, versions or desired state changed: everything is judged anew.
-    pub revision: u64,
-}
 
 /// Where the journal gets its transitions: takes one, or gives it back when it is full.
 pub type Offer<'a> = dyn FnMut(Transition) -> Result<(), Transition> + 'a;

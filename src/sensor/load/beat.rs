@@ -39,7 +39,7 @@ pub struct Beaten {
     /// From the instant at which a frame was due to the one at which it was handed to QUIC.
     pub schedule_lag: Histogram<u64>,
     /// From handing the packet to the socket to its acknowledgement. The server acknowledges in the same step
-    /// in which it stores, so this is a heartbeat's whole way and back. See [`Trip`].
+    /// in which it stores, so this is a heartbeat's whole way and back. See `Trip`.
     pub round_trip: Histogram<u64>,
 }
 
