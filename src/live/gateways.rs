@@ -153,6 +153,13 @@ impl Gateways {
             }
         };
         if let Some(gateway) = self.get(index) {
+            if !gateway.registered.load(Ordering::Acquire) {
+                // Registered again: what its predecessor of the same name did is not its past.
+                gateway.last_seen.store(0, Ordering::Relaxed);
+                gateway.connected_since.store(0, Ordering::Relaxed);
+                gateway.reconnects.store(0, Ordering::Relaxed);
+                gateway.replaced.store(0, Ordering::Relaxed);
+            }
             gateway.sites.set(sites);
             gateway.registered.store(true, Ordering::Release);
             gateway.version.fetch_add(1, Ordering::Release);
@@ -203,7 +210,7 @@ impl Gateways {
         let epoch = gateway.epoch.load(Ordering::Relaxed) + 1;
         gateway.epoch.store(epoch, Ordering::Relaxed);
         let replaced = OwnerRef::from_word(gateway.owner.swap(owner.to_word(), Ordering::AcqRel));
-        if epoch > 1 {
+        if gateway.connected_since.load(Ordering::Relaxed) != 0 {
             gateway.reconnects.fetch_add(1, Ordering::Relaxed);
         }
         if replaced.is_some() {

@@ -23,6 +23,10 @@ pub(super) struct Gateway {
     id: Option<GatewayId>,
     active: bool,
     heard_since: Option<MonoNanos>,
+    /// Since when it is registered, if that was after the first sweep.
+    armed: MonoNanos,
+    /// When it was last heard, as of the last sweep.
+    last_seen: MonoNanos,
     /// When it was last heard again after a silence: its sensors' silences count from here.
     pub resumed: MonoNanos,
 }
@@ -70,11 +74,17 @@ impl Engine {
         let subject = Subject::Gateway(gateway.id);
         if memory.id.is_none() {
             memory.id = Some(gateway.id);
+            memory.armed = if pass.first { MonoNanos::NEVER } else { now };
             for message in self.restored.remove(&subject).into_iter().flatten() {
                 memory.active |= message.rule == SILENT;
                 self.ledger.restore(message);
             }
         }
+        if gateway.last_seen < memory.last_seen {
+            // Deleted and registered again between two sweeps.
+            memory.armed = now;
+        }
+        memory.last_seen = gateway.last_seen;
         // Never heard, and no sensor ever came by it: it waits for its first connection.
         if gateway.last_seen.is_never() && gateway.sensors == 0 {
             return memory;
@@ -94,7 +104,8 @@ impl Engine {
             }
             return memory;
         }
-        let from = gateway_silent_from(gateway.last_seen.max(pass.doubt_end), policy);
+        let base = gateway.last_seen.max(pass.doubt_end).max(memory.armed);
+        let from = gateway_silent_from(base, policy);
         let deadline = from.plus(Duration::from_nanos(policy.nanos(Setting::raise_after(SILENT))));
         if deadline <= now {
             memory.active = true;
@@ -108,7 +119,7 @@ impl Engine {
                 detection_delay: Some(delay),
                 folded_into: None,
                 muted: false,
-                evidence: evidence(pass, gateway, from),
+                evidence: evidence(pass, gateway, from.since(base)),
             };
             self.ledger.raise(raise, pass.now);
         }
@@ -137,13 +148,12 @@ impl Engine {
     }
 }
 
-fn evidence(pass: &Pass<'_>, gateway: &GatewaySnapshot, from: MonoNanos) -> Vec<Evidence> {
+fn evidence(pass: &Pass<'_>, gateway: &GatewaySnapshot, window: Duration) -> Vec<Evidence> {
     let silent = pass.now.mono.since(gateway.last_seen).as_secs_f64();
-    let window = from.since(gateway.last_seen.max(pass.doubt_end)).as_secs_f64();
     let number = |value: f64| EvidenceValue::Number((value * 1_000.0).round() / 1_000.0);
     let mut all = Vec::new();
     if !gateway.last_seen.is_never() {
-        let (value, threshold) = (number(silent), Some(number(window)));
+        let (value, threshold) = (number(silent), Some(number(window.as_secs_f64())));
         all.push(Evidence { name: "silent_for", value, threshold, unit: "s" });
     }
     let sensors = EvidenceValue::Integer(i64::from(gateway.sensors));
