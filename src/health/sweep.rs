@@ -17,6 +17,8 @@ mod ledger;
 mod members;
 mod pending;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod why;
 
 use std::time::Duration;

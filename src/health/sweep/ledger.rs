@@ -37,6 +37,8 @@ pub(super) struct Ledger {
     places: BTreeSet<Key>,
     /// Messages that the journal has as active: taken, or restored from it.
     journalled: HashSet<Key>,
+    /// Transitions that were taken and not yet written down, as far as the engine was told.
+    unwritten: HashMap<Key, u32>,
     waiting: HashMap<Key, Transition>,
     queue: VecDeque<Key>,
     pub active: [u32; RULES],
@@ -94,7 +96,7 @@ impl Ledger {
                 since,
                 raised_at: now.unix,
                 evidence: raise.evidence.clone(),
-                durable: false,
+                durable: self.is_written(key),
                 unknown: false,
                 folded_into: raise.folded_into,
                 muted: raise.muted,
@@ -181,11 +183,23 @@ impl Ledger {
 
     /// The journal has written a transition down.
     pub fn acknowledge(&mut self, key: Key, kind: TransitionKind) {
-        if kind == TransitionKind::Raised
-            && let Some(message) = self.messages.get_mut(&key)
-        {
-            message.durable = true;
+        match self.unwritten.get_mut(&key) {
+            Some(more) if *more > 1 => *more -= 1,
+            _ => {
+                self.unwritten.remove(&key);
+            }
         }
+        if kind == TransitionKind::Raised {
+            let written = self.is_written(key);
+            if let Some(message) = self.messages.get_mut(&key) {
+                message.durable |= written;
+            }
+        }
+    }
+
+    /// The journal has the message as active, and on disk.
+    pub fn is_written(&self, key: Key) -> bool {
+        self.journalled.contains(&key) && !self.unwritten.contains_key(&key)
     }
 
     /// Offers what waits, oldest first, until the journal refuses. Gives how many it took, and whether it
@@ -201,6 +215,7 @@ impl Ledger {
                 return (taken, true);
             }
             taken += 1;
+            *self.unwritten.entry(key).or_default() += 1;
             match kind {
                 TransitionKind::Raised => self.journalled.insert(key),
                 TransitionKind::Cleared => self.journalled.remove(&key),

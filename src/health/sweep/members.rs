@@ -3,7 +3,7 @@
 
 use super::slot::{Class, SlotMemory, Wait};
 use super::{Engine, Pass};
-use crate::health::catalogue::rules_of;
+use crate::health::catalogue::{RuleId, rules_of};
 use crate::health::message::{ActiveMessage, ClearReason, Subject};
 use crate::health::version::{Day, SupportState, Version, VersionTable};
 use crate::live::{SlotIndex, Snapshot};
@@ -39,8 +39,18 @@ impl Engine {
         memory.class.site = sensor.facts.site.0;
         self.add(&memory.class, true);
         pass.live.set_verdict(SlotIndex(index), memory.active, 0);
-        pass.live.set_journalled(SlotIndex(index), memory.active);
+        pass.live.set_journalled(SlotIndex(index), self.journalled_of(pass, &memory));
         self.slots[index as usize] = memory;
+    }
+
+    /// What the journal has of a sensor that is new in its slot. One that was deleted and added again may still
+    /// have messages there whose end was not taken.
+    fn journalled_of(&self, pass: &Pass<'_>, memory: &SlotMemory) -> u64 {
+        if pass.first {
+            return memory.active;
+        }
+        let written = |rule: &RuleId| self.ledger.is_written((Subject::Sensor(memory.id), *rule));
+        RuleId::ALL.iter().filter(|rule| written(rule)).fold(0, |bits, rule| bits | rule.bit())
     }
 
     /// A slot's sensor is gone: its messages end with it.
