@@ -218,7 +218,8 @@ impl Fleet {
     fn remove_gateway(&mut self, number: usize) {
         let gateway = &mut self.gateways[number];
         assert_eq!(self.live.remove_gateway(self.gateway_ids[number]).is_some(), gateway.index.is_some());
-        gateway.index = None;
+        // Its connection is closed with it.
+        (gateway.index, gateway.epoch) = (None, 0);
     }
 
     // ------------------------------------------------------------ shards
