@@ -19,6 +19,8 @@ pub(super) struct Budget {
     refilled: MonoNanos,
     refused: u32,
     refused_since: MonoNanos,
+    /// Why the last one was refused, until somebody asks.
+    why: Option<&'static str>,
 }
 
 impl Budget {
@@ -33,6 +35,7 @@ impl Budget {
             refilled: now,
             refused: 0,
             refused_since: now,
+            why: None,
         }
     }
 
@@ -66,13 +69,19 @@ impl Budget {
     }
 
     /// Counts one refused frame. `false`: that was one too many.
-    pub(super) fn refuse(&mut self, now: MonoNanos) -> bool {
+    pub(super) fn refuse(&mut self, why: &'static str, now: MonoNanos) -> bool {
+        self.why = Some(why);
         if now.0.saturating_sub(self.refused_since.0) > FORGIVE_AFTER_NANOS {
             self.refused = 0;
             self.refused_since = now;
         }
         self.refused += 1;
         self.refused <= REFUSED_FRAMES_MAX
+    }
+
+    /// Why the last refused frame was refused, once.
+    pub(super) fn take_refusal(&mut self) -> Option<&'static str> {
+        self.why.take()
     }
 }
 
@@ -113,10 +122,10 @@ mod tests {
         let mut budget = Budget::new(1, 1, now);
         for _ in 0..200 {
             now = now.plus(Duration::from_secs(5));
-            assert!(budget.refuse(now));
+            assert!(budget.refuse("magic", now));
         }
         now = now.plus(Duration::from_secs(90));
-        let passed = (0..100).filter(|_| budget.refuse(now)).count();
+        let passed = (0..100).filter(|_| budget.refuse("magic", now)).count();
         assert_eq!(passed, REFUSED_FRAMES_MAX as usize);
     }
 }

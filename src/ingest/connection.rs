@@ -83,6 +83,9 @@ pub(super) struct Left {
 pub(super) enum Said {
     Closed(CloseCode),
     HandshakeFailed(&'static str),
+    FrameRefused(&'static str),
+    /// The shard holds as many connections as it may.
+    NotAdmitted,
 }
 
 impl Conn {
@@ -142,6 +145,9 @@ impl Conn {
         if std::mem::take(&mut self.heard) {
             let brought_frames = step.env.counters.frames.get() != frames_before;
             self.session.transport_seen(brought_frames, &step.env);
+            if let Some(why) = self.session.take_refusal() {
+                step.left.said.push((self.quic.remote_address(), Said::FrameRefused(why)));
+            }
         }
     }
 

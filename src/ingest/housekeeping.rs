@@ -162,6 +162,8 @@ impl Shard {
                     tracing::warn!(shard, %peer, reason = code.label(), "connection closed: {}", code.text());
                 }
                 Said::HandshakeFailed(reason) => tracing::warn!(shard, %peer, reason, "handshake failed"),
+                Said::FrameRefused(reason) => tracing::warn!(shard, %peer, reason, "a frame was refused"),
+                Said::NotAdmitted => tracing::warn!(shard, %peer, "no room for another connection"),
             }
         }
     }

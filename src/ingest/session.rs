@@ -176,6 +176,16 @@ impl Session {
         if budget.packet(env.now) { Ok(()) } else { Err(CloseCode::TooFast) }
     }
 
+    /// Why a frame was refused since this was last asked; of several, the last.
+    #[inline]
+    pub fn take_refusal(&mut self) -> Option<&'static str> {
+        match self {
+            Session::None => None,
+            Session::Sensor(sensor) => sensor.budget.take_refusal(),
+            Session::Gateway(gateway) => gateway.relay.budget.take_refusal(),
+        }
+    }
+
     /// Packets came in: the path works. A sensor's own frame has said so already where it was observed; a
     /// gateway's frames move the clocks of its sensors, never its own.
     pub fn transport_seen(&self, brought_frames: bool, env: &Env<'_>) {
@@ -239,7 +249,7 @@ impl Session {
         gateway.partial_since = None;
         if unfinished {
             env.counters.unreadable[FrameError::Truncated.index()].add(1);
-            gateway.relay.refuse(CloseCode::Malformed, env)?;
+            gateway.relay.refuse(CloseCode::Malformed, FrameError::Truncated.label(), env)?;
         }
         Ok(())
     }
@@ -316,13 +326,13 @@ impl SensorSession {
             Ok(frame) => frame,
             Err(error) => {
                 env.counters.unreadable[error.index()].add(1);
-                return self.refuse(CloseCode::Malformed, env);
+                return self.refuse(CloseCode::Malformed, error.label(), env);
             }
         };
         count_read(&frame, env.counters);
         if frame.known.sensor_id != self.id.0 {
             env.counters.not_covered.add(1);
-            return self.refuse(CloseCode::NotCovered, env);
+            return self.refuse(CloseCode::NotCovered, "not_covered", env);
         }
         self.interval_ms = frame.known.interval_ms.to_native();
         let writer = Writer::Direct { epoch: self.epoch };
@@ -335,8 +345,8 @@ impl SensorSession {
         }
     }
 
-    fn refuse(&mut self, code: CloseCode, env: &Env<'_>) -> Result<(), CloseCode> {
-        if self.budget.refuse(env.now) { Ok(()) } else { Err(code) }
+    fn refuse(&mut self, code: CloseCode, why: &'static str, env: &Env<'_>) -> Result<(), CloseCode> {
+        if self.budget.refuse(why, env.now) { Ok(()) } else { Err(code) }
     }
 }
 
@@ -350,7 +360,7 @@ impl Relay {
             Ok(frame) => frame,
             Err(error) => {
                 env.counters.unreadable[error.index()].add(1);
-                return self.refuse(CloseCode::Malformed, env);
+                return self.refuse(CloseCode::Malformed, error.label(), env);
             }
         };
         count_read(&frame, env.counters);
@@ -359,7 +369,7 @@ impl Relay {
         for fresh in [false, true] {
             let Some(slot) = self.slot(id, fresh, env.live) else {
                 env.counters.unknown_sensor.add(1);
-                return self.refuse(CloseCode::NotCovered, env);
+                return self.refuse(CloseCode::NotCovered, "unknown_sensor", env);
             };
             let Some(facts) = env.live.facts(slot) else {
                 self.slots.remove(&id);
@@ -368,7 +378,7 @@ impl Relay {
             // Asked for each frame, so that a move in the register takes effect at once.
             if !env.live.gateway_covers(self.index, facts.site) {
                 env.counters.not_covered.add(1);
-                return self.refuse(CloseCode::NotCovered, env);
+                return self.refuse(CloseCode::NotCovered, "not_covered", env);
             }
             let observed = env.live.observe(slot, Writer::Gateway(self.index), &frame, env.now);
             if observed == Observed::StaleSlot && !fresh {
@@ -380,7 +390,7 @@ impl Relay {
             return Ok(());
         }
         env.counters.unknown_sensor.add(1);
-        self.refuse(CloseCode::NotCovered, env)
+        self.refuse(CloseCode::NotCovered, "unknown_sensor", env)
     }
 
     fn slot(&mut self, id: SensorId, fresh: bool, live: &LiveState) -> Option<SlotHandle> {
@@ -395,8 +405,8 @@ impl Relay {
         Some(slot)
     }
 
-    fn refuse(&mut self, code: CloseCode, env: &Env<'_>) -> Result<(), CloseCode> {
-        if self.budget.refuse(env.now) { Ok(()) } else { Err(code) }
+    fn refuse(&mut self, code: CloseCode, why: &'static str, env: &Env<'_>) -> Result<(), CloseCode> {
+        if self.budget.refuse(why, env.now) { Ok(()) } else { Err(code) }
     }
 }
 

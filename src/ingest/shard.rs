@@ -305,6 +305,9 @@ impl Shard {
             }
             Admission::Refuse => {
                 counters.refused_full.add(1);
+                if self.draining.is_none() {
+                    self.left.said.push((incoming.remote_address(), Said::NotAdmitted));
+                }
                 let transmit = self.p.endpoint.refuse(incoming, &mut self.scratch);
                 self.p.socket.send(transmit, &self.scratch, counters);
             }

@@ -154,6 +154,8 @@ fn what_a_gateway_may_not_say_is_refused_for_each_frame_and_in_the_end_for_good(
         gateway.stream(&both, &bench.env()).expect("within the budget");
     }
     assert_eq!((bench.received(1), bench.received(2)), (u64::from(REFUSED_FRAMES_MAX), 0));
+    assert_eq!(gateway.take_refusal(), Some("not_covered"));
+    assert_eq!(gateway.take_refusal(), None, "said once");
     assert_eq!(gateway.stream(&frame(2, 99), &bench.env()), Err(CloseCode::NotCovered));
 }
 
