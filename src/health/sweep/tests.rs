@@ -2,11 +2,12 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::health::policy::PolicyPatch;
-use crate::live::{GatewayIndex, OwnerRef, SlotFacts, Writer};
+use crate::health::version::VersionTable;
+use crate::live::{GatewayIndex, OwnerRef, SiteIndex, SlotFacts, Writer};
 use crate::time::{MONO_ORIGIN, UnixMillis};
 use crate::wire::frame::{read_frame, write_frame};
 use crate::wire::heartbeat::Heartbeat;
-use crate::wire::id::GatewayId;
+use crate::wire::id::{GatewayId, SiteId};
 
 const SITE: SiteIndex = SiteIndex(1);
 const SILENT: RuleId = RuleId::Disconnected;
