@@ -1,8 +1,8 @@
 //! Histograms with fixed bounds, counted exactly.
 //!
-//! Bounds are powers of two of a microsecond. That is what the ingest's own histogram can tell without
-//! rounding ("took less than 2^n µs"), it spans microseconds to minutes in a few series, and the promised
-//! cadence of a second has a bound close above it. The price: bounds in seconds are no round decimals.
+//! Lag and sweep times have powers of two of a microsecond: that is what the ingest's own histogram can tell
+//! without rounding ("took less than 2^n µs"), and it spans microseconds to seconds in a few series. The
+//! detection delay has round decimals, because the promise that it is held against is one: a second.
 
 use std::time::Duration;
 
@@ -10,8 +10,12 @@ use std::time::Duration;
 pub const LAG_BOUNDS_US: [u64; 17] = powers_of_two(6);
 /// Bounds of the time of one sweep: 64 µs to 4.2 s. A sweep must stay far below its cadence.
 pub const SWEEP_BOUNDS_US: [u64; 17] = powers_of_two(6);
-/// Bounds of the detection delay: 1.02 ms to 67 s. The promise is one cadence, by default a second.
-pub const DELAY_BOUNDS_US: [u64; 17] = powers_of_two(10);
+/// Bounds of the detection delay: 1 ms to 60 s. The promise is one cadence, by default a second; other usual
+/// cadences have their bound too.
+pub const DELAY_BOUNDS_US: [u64; 17] = [
+    1_000, 10_000, 50_000, 100_000, 200_000, 300_000, 400_000, 500_000, 600_000, 700_000, 800_000, 900_000,
+    1_000_000, 2_000_000, 5_000_000, 10_000_000, 60_000_000,
+];
 
 /// Seventeen powers of two, the first being 2^`first`.
 const fn powers_of_two(first: u32) -> [u64; 17] {
@@ -98,12 +102,12 @@ mod tests {
     #[test]
     fn a_value_on_a_bound_is_within_it() {
         let mut buckets = Buckets::new(&DELAY_BOUNDS_US);
-        buckets.record(Duration::from_micros(1_024));
-        buckets.record(Duration::from_nanos(1_024_001));
+        buckets.record(Duration::from_micros(1_000));
+        buckets.record(Duration::from_nanos(1_000_001));
         buckets.record(Duration::from_secs(1_000));
         let cumulative: Vec<_> = buckets.cumulative().collect();
-        assert_eq!(cumulative[0], (0.001_024, 1));
-        assert_eq!(cumulative[1], (0.002_048, 2));
+        assert_eq!(cumulative[0], (0.001, 1));
+        assert_eq!(cumulative[1], (0.01, 2));
         assert_eq!(cumulative[16].1, 2);
         assert_eq!(buckets.count(), 3);
     }

@@ -117,7 +117,12 @@ fn wrong_matcher(family: Option<&'static Family>, metric: &str, text: &str) -> O
     if label == "le"
         && let Kind::Histogram(bounds) = family.kind
     {
-        let known = bounds.iter().any(|&us| (us as f64 / 1_000_000.0).to_string() == value);
+        // A whole number is `1` in classic text and `1.0` in OpenMetrics: a pattern names both.
+        let is_bound = |text: &str| {
+            let bound = text.replace("[.]", ".").parse::<f64>();
+            bounds.iter().any(|&us| bound == Ok(us as f64 / 1_000_000.0))
+        };
+        let known = value.split('|').all(is_bound);
         return (!known).then(|| format!("{metric} has no bucket {value}"));
     }
     let Some(known) = family.labels.iter().find(|known| known.name == label) else {
