@@ -1,9 +1,10 @@
 //! The client's handle: what a vendor's program holds.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::back_off::BackOffPolicy;
@@ -54,6 +55,9 @@ pub struct ClientConfig {
     pub back_off: BackOffPolicy,
     /// The first connection is made at a random moment within this time.
     pub start_spread: Duration,
+    /// For many clients of one process: first connections are made in turn, as many at once as this allows, so
+    /// that those which are up keep their time. `None`: at once.
+    pub turns: Option<Arc<Semaphore>>,
     /// Seed of all jitter; `None` takes the system's chance.
     pub seed: Option<u64>,
 }
@@ -69,6 +73,7 @@ impl ClientConfig {
             backlog_bytes: GATEWAY_BACKLOG_BYTES,
             back_off: BackOffPolicy::default(),
             start_spread: Duration::ZERO,
+            turns: None,
             seed: None,
         }
     }

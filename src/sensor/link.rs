@@ -174,12 +174,21 @@ impl<C: Carrier> Link<C> {
                 }
             }
             self.say(LinkState::Connecting);
+            let turns = self.config.turns.clone().filter(|_| self.stats.connects == 0);
             let connecting = connect(
                 self.socket.clone(),
                 self.quic.clone(),
                 self.config.servers.get(self.server % self.config.servers.len().max(1)).cloned(),
                 self.config.server_name.clone(),
             );
+            let connecting = async move {
+                // A closed semaphore has no turns to give: then nobody waits.
+                let _turn = match &turns {
+                    Some(turns) => turns.acquire().await.ok(),
+                    None => None,
+                };
+                connecting.await
+            };
             let began = self.clock.mono();
             let (loss, up) = match self.while_beating(connecting).await {
                 Next::Stopped => break,

@@ -3,6 +3,7 @@
 
 mod doubts;
 mod folder;
+mod late;
 mod paint;
 mod report;
 mod run;

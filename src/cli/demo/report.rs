@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::late::{Latest, TOO_LATE};
 use super::paint::{Paint, clean, column};
 use super::truth::{NO_MESSAGE, Row, Seen, Truth};
 use super::watch::DOUBT_SHARE;
@@ -50,9 +51,9 @@ pub struct Outcome {
     pub fell_out: Vec<String>,
     /// Faults that an interruption left without the time to show.
     pub cut_short: Vec<String>,
-    /// Times in doubt.
+    /// Times in doubt, also before the script began.
     pub doubts: Vec<DoubtInterval>,
-    /// Together, without counting twice what two causes share.
+    /// Together since then, without counting twice what two causes share.
     pub doubt: Duration,
     /// Times in doubt that were counted and not seen.
     pub doubts_missing: u64,
@@ -72,6 +73,8 @@ pub struct Outcome {
     pub kernel_drops: u64,
     /// The other end's counts.
     pub fleet: FleetStats,
+    /// How late the simulated fleet was at most.
+    pub latest: Latest,
 }
 
 impl Outcome {
@@ -203,6 +206,7 @@ impl Outcome {
             "Heartbeats received: {}, {rate:.0} a second; {} packets dropped by the kernel. Transitions in the journal: {}.",
             self.received, self.kernel_drops, self.heard
         )?;
+        self.write_lateness(text)?;
         let problems = self.problems();
         if problems.is_empty() && self.interrupted {
             return writeln!(text, "Interrupted; until then nothing was missed, and nothing false.");
@@ -216,6 +220,19 @@ impl Outcome {
         }
         writeln!(text, "{}", paint.wrong("Not perfect:"))?;
         problems.iter().try_for_each(|problem| writeln!(text, "  {}", paint.wrong(problem)))
+    }
+
+    fn write_lateness(&self, text: &mut String) -> std::fmt::Result {
+        let Latest { by, at } = self.latest;
+        write!(text, "The simulated sensors were late by at most {}", millis(by))?;
+        match by > TOO_LATE {
+            false => writeln!(text, "."),
+            true => writeln!(
+                text,
+                ", at {}: this machine is too busy for so many, and what looks false may be their true silence.",
+                self.time_of(at)
+            ),
+        }
     }
 
     fn write_doubt(&self, text: &mut String) -> std::fmt::Result {
@@ -294,6 +311,10 @@ impl Outcome {
                 "received": self.received,
                 "send_failures": self.fleet.send_failures,
                 "kernel_drops": self.kernel_drops,
+            },
+            "fleet_late": {
+                "max_s": round(self.latest.by.as_secs_f64()),
+                "at_s": (!self.latest.at.is_never()).then(|| round(self.offset_s(self.latest.at))),
             },
             "connections": {
                 "wanted": self.fleet.wanted,
@@ -408,6 +429,7 @@ mod tests {
             received: 118_000,
             kernel_drops: 0,
             fleet: FleetStats::default(),
+            latest: Latest::default(),
         }
     }
 

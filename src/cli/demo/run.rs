@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::Failure;
+use super::late::Lateness;
 use super::report::Outcome;
 use super::screen::Display;
 use super::script::Script;
@@ -96,6 +97,8 @@ impl Run<'_> {
         let watch = RefCell::new(Watch::new(Arc::clone(&self.server), tap));
         let (registered, names) = stage::enlist(&self.server, &self.script.plan)?;
         watch.borrow_mut().registered(registered, names);
+        let lateness = Lateness::default();
+        let measuring = tokio::spawn(lateness.clone().measure(self.server.clock()));
         let mut fleet = stage::start_fleet(&self.server, &self.script.plan)?;
         let connected = tokio::select! {
             connected = self.connect(&fleet, &watch) => connected,
@@ -106,13 +109,16 @@ impl Run<'_> {
             return Err(failure);
         }
         watch.borrow_mut().start();
+        lateness.forget();
         let interrupted = self.play(&mut fleet, &watch, interrupt).await?;
         let end = self.server.clock().mono();
         for played in fleet.played() {
             watch.borrow_mut().note(*played);
         }
+        let latest = lateness.latest();
+        measuring.abort();
         let stats = self.stop(fleet).await;
-        Ok(watch.into_inner().outcome(self.script, interrupted, end, stats))
+        Ok(watch.into_inner().outcome(self.script, interrupted, end, stats, latest))
     }
 
     /// Until every sensor is connected and was heard by the engine.

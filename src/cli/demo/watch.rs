@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::doubts::Doubts;
+use super::late::Latest;
 use super::report::{Delays, Outcome};
 use super::script::{Acts, Script};
 use super::truth::{Seen, Truth, judge};
@@ -134,6 +135,7 @@ impl Watch {
         interrupted: bool,
         end: MonoNanos,
         fleet: FleetStats,
+        latest: Latest,
     ) -> Outcome {
         self.look();
         let started = self.started.unwrap_or(end);
@@ -150,7 +152,7 @@ impl Watch {
             truth: self.truth(script, interrupted, end),
             fell_out: script.fell_out.clone(),
             cut_short: script.cut_short(&acts),
-            doubts: self.doubts.since(started).collect(),
+            doubts: self.doubts.since(self.registered).collect(),
             doubt: self.doubts.length_since(started),
             doubts_missing: self.doubts.missing(),
             delays: self.delays(),
@@ -161,6 +163,7 @@ impl Watch {
             received: counters.frames - self.received_before.min(counters.frames),
             kernel_drops: counters.kernel_drops,
             fleet,
+            latest,
         }
     }
 

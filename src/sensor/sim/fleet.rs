@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::kind::FaultKind;
 use super::plan::{Plan, PlannedFault, Standing};
 use super::sensor::{Script, SimSensor};
@@ -53,6 +55,9 @@ pub struct FleetConfig {
     pub sensors_per_socket: usize,
     /// Sensors connect spread over this time.
     pub connect_spread: Duration,
+    /// First connections that are made at once. More than the machine can work on only makes those sensors late
+    /// that are connected already, and then they are truly silent.
+    pub connect_at_once: usize,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -73,6 +78,7 @@ impl FleetConfig {
             issue,
             sensors_per_socket: 500,
             connect_spread: Duration::from_millis(sensors as u64),
+            connect_at_once: 32,
             seed: 1,
         }
     }
@@ -138,6 +144,7 @@ pub struct Fleet {
     twins: HashMap<usize, Client>,
     identities: HashMap<usize, ClientIdentity>,
     gateway_identities: Vec<ClientIdentity>,
+    turns: Arc<Semaphore>,
     played: Vec<Played>,
 }
 
@@ -155,6 +162,7 @@ impl Fleet {
             clients: plan.sensors.iter().map(|_| None).collect(),
             gateways: Vec::new(),
             plan: Arc::new(plan),
+            turns: Arc::new(Semaphore::new(config.connect_at_once.max(1))),
             config,
             script,
             sockets,
@@ -436,6 +444,7 @@ impl Fleet {
             backlog_frames: BACKLOG,
             back_off: BACK_OFF,
             start_spread: spread,
+            turns: Some(self.turns.clone()),
             seed: Some(self.config.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number),
             ..ClientConfig::new(self.config.server.clone(), self.config.server_name.clone())
         }
