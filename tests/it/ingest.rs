@@ -11,3 +11,5 @@ mod control;
 mod identity;
 #[path = "ingest/path.rs"]
 mod path;
+#[path = "ingest/refusals.rs"]
+mod refusals;

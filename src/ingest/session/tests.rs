@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::{FRAME_HEADER_BYTES, REFUSED_FRAMES_MAX};
+use crate::limits::{FRAME_HEADER_BYTES, FRAMES_PER_DATAGRAM_MAX, REFUSED_FRAMES_MAX};
 use crate::live::{Lifecycle, PolicyIndex, SensorType, SiteIndex, SlotFacts};
 use crate::time::MONO_ORIGIN;
 use crate::wire::frame::write_frame;
@@ -173,6 +173,18 @@ fn a_gateway_goes_for_the_same_reason_in_one_piece_and_in_many() {
     assert_eq!(ends_with(bytes.len()).0, Some(CloseCode::NotCovered));
     assert_eq!(ends_with(bytes.len()), ends_with(1));
     assert_eq!(ends_with(bytes.len()), ends_with(300));
+}
+
+#[test]
+fn a_thousand_frames_in_one_datagram_are_read_up_to_the_bound_and_cost_one_refusal() {
+    let bench = Bench::new();
+    let mut sensor = bench.sensor(1);
+    let many: Vec<u8> = (1..=1_000).flat_map(|sequence| frame(1, sequence)).collect();
+    sensor.datagram(&many, &bench.env()).expect("one slip");
+    assert_eq!(bench.received(1), FRAMES_PER_DATAGRAM_MAX as u64);
+    let counters = bench.counters.snapshot();
+    assert_eq!((counters.frames, counters.unreadable_for("too_many")), (FRAMES_PER_DATAGRAM_MAX as u64, 1));
+    assert_eq!(sensor.take_refusal(), Some("too_many"));
 }
 
 #[test]

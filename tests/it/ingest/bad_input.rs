@@ -12,26 +12,7 @@ use fleetpulse::wire::close::CloseCode;
 use fleetpulse::wire::frame::write_frame;
 use fleetpulse::wire::id::SensorId;
 
-use super::rig::{Client, OTHER_SITE, Rig, SITE, frame, heartbeat};
-
-/// A neighbour that must not notice anything.
-struct Neighbour(Client);
-
-impl Neighbour {
-    async fn new(rig: &Rig) -> Neighbour {
-        let mut client = rig.sensor(1_000).await;
-        client.beat();
-        rig.until_received(1_000, 1).await;
-        Neighbour(client)
-    }
-
-    async fn stays_well(mut self, rig: &Rig) {
-        self.0.beat();
-        rig.until_received(1_000, 2).await;
-        let snapshot = rig.snapshot(1_000);
-        assert_eq!((snapshot.lost, snapshot.reconnects), (0, 0));
-    }
-}
+use super::rig::{Client, Neighbour, OTHER_SITE, Rig, SITE, frame, heartbeat};
 
 #[tokio::test]
 async fn frames_that_cannot_be_read_are_counted_by_reason() {

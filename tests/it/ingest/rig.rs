@@ -1,8 +1,9 @@
 //! A server of its own for each test: authority and keys in a temporary directory, live state, ingest; and
 //! clients that speak to it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use fleetpulse::identity::{
@@ -58,6 +59,7 @@ impl Rig {
         self.ingest.stop();
         let old = std::mem::replace(&mut self.live, Arc::new(LiveState::with_capacity(10_000)));
         drop(old);
+        self.revocations = Arc::new(Revocations::open(self.dir.path()).expect("revocations"));
         for sensor in sensors {
             self.register(*sensor);
         }
@@ -189,7 +191,17 @@ impl Client {
         tls: rustls::ClientConfig,
         id: SensorId,
     ) -> Result<Client, quinn::ConnectionError> {
-        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("client socket");
+        Client::connect_from(Ipv4Addr::LOCALHOST, server, tls, id).await
+    }
+
+    /// From one of the many addresses of the loopback network, so that it is a peer of its own.
+    pub async fn connect_from(
+        from: Ipv4Addr,
+        server: SocketAddr,
+        tls: rustls::ClientConfig,
+        id: SensorId,
+    ) -> Result<Client, quinn::ConnectionError> {
+        let endpoint = quinn::Endpoint::client((from, 0).into()).expect("client socket");
         let config = quic_client(tls.clone());
         let connecting = endpoint.connect_with(config, server, "localhost").expect("connectable");
         let connection =
@@ -239,4 +251,55 @@ pub fn frame(id: SensorId, sequence: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_frame(&heartbeat(id, sequence), 0, &mut bytes);
     bytes
+}
+
+/// A neighbour that must not notice anything.
+pub struct Neighbour(pub Client);
+
+impl Neighbour {
+    pub async fn new(rig: &Rig) -> Neighbour {
+        let mut client = rig.sensor(1_000).await;
+        client.beat();
+        rig.until_received(1_000, 1).await;
+        Neighbour(client)
+    }
+
+    pub async fn stays_well(mut self, rig: &Rig) {
+        self.0.beat();
+        rig.until_received(1_000, 2).await;
+        let snapshot = rig.snapshot(1_000);
+        assert_eq!((snapshot.lost, snapshot.reconnects), (0, 0));
+    }
+}
+
+/// Warnings of all servers of this process, to be looked at by peer.
+static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LINES.lock().expect("no panic inside").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// From here on what is logged can be asked for.
+pub fn listen_to_log() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
+        lines.with_writer(|| Lines).try_init().expect("nobody else listens");
+    });
+}
+
+/// What was logged about a peer at this address.
+pub fn lines_about(peer: IpAddr) -> Vec<String> {
+    let lines = LINES.lock().expect("no panic inside");
+    let mark = format!("peer={peer}:");
+    String::from_utf8_lossy(&lines).lines().filter(|line| line.contains(&mark)).map(str::to_owned).collect()
 }
