@@ -125,7 +125,7 @@ pub struct Rule {
     pub frozen_by: &'static [RuleId],
     /// What a policy may set, beside raise-after and clear-after.
     pub thresholds: &'static [Threshold],
-    /// Value of the `rule` label in metrics.
+    /// Its code with underscores, for names that take no dashes. (As a label value it is the code itself.)
     pub metric_label: &'static str,
     /// Its deadline is measured: a silence, with a detection delay.
     pub silence: bool,
