@@ -9,10 +9,12 @@ use crate::health::OverallState;
 use crate::limits::SENSOR_PIECE_BYTES;
 use crate::live::{LiveState, SensorType, SiteIndex, SlotFlags, SlotIndex, Snapshot};
 use crate::time::Now;
-use crate::wire::id::SensorId;
+use crate::wire::id::{SensorId, ZoneId};
 
 /// Sensors that are looked up in the register under one lock.
 const BATCH: usize = 256;
+/// Ordinary length of one's labels.
+const LABELS_BYTES: usize = 112;
 
 /// Which sensors, and which values of them.
 #[derive(Clone)]
@@ -101,18 +103,20 @@ impl SensorPage {
         let mut metrics = filter.metrics.clone();
         metrics.sort_by_key(|metric| SENSOR_METRICS.iter().position(|known| std::ptr::eq(known, *metric)));
         metrics.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        let room = limit.min(live.sensors());
         let mut page = SensorPage {
-            values: vec![Vec::new(); metrics.len()],
+            values: metrics.iter().map(|_| Vec::with_capacity(room)).collect(),
             metrics,
             format,
-            labels: Vec::new(),
-            label_ends: Vec::new(),
+            labels: Vec::with_capacity(room * LABELS_BYTES),
+            label_ends: Vec::with_capacity(room),
             facts: Vec::new(),
             fact_ends: Vec::new(),
             next_after: None,
             at: (0, 0),
             ended: false,
         };
+        let with_facts = page.metrics.iter().any(|metric| metric.family.kind == Kind::Info);
         let mut batch = Vec::with_capacity(BATCH);
         let mut last = None;
         for index in matching(live, filter, after.map_or(0, |slot| slot.0.saturating_add(1))) {
@@ -129,7 +133,10 @@ impl SensorPage {
             for (column, metric) in page.values.iter_mut().zip(&page.metrics) {
                 column.push((metric.value)(&seen));
             }
-            batch.push(sensor);
+            if with_facts {
+                page.tell_facts(&sensor);
+            }
+            batch.push((sensor.id, sensor.facts.kind));
             if batch.len() == BATCH {
                 with_register(&mut |register| page.label(register, &batch));
                 batch.clear();
@@ -149,36 +156,48 @@ impl SensorPage {
         self.next_after
     }
 
-    fn label(&mut self, register: &Register, batch: &[Snapshot]) {
-        let with_facts = self.metrics.iter().any(|metric| metric.family.kind == Kind::Info);
-        for sensor in batch {
-            let declared = register.sensor(sensor.id);
-            let site = declared.and_then(|declared| register.site_of(declared));
+    fn label(&mut self, register: &Register, batch: &[(SensorId, SensorType)]) {
+        // Neighbours mostly stand in one zone: its site's name is copied from the one before.
+        let mut before: Option<(ZoneId, std::ops::Range<usize>)> = None;
+        for &(id, kind) in batch {
+            let declared = register.sensor(id);
             let out = &mut self.labels;
-            let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
             out.extend_from_slice(b"sensor=\"");
-            let hyphenated = uuid::Uuid::from_bytes(sensor.id.0).as_hyphenated().to_owned();
-            out.extend_from_slice(hyphenated.encode_lower(&mut id).as_bytes());
+            let hyphenated = uuid::Uuid::from_bytes(id.0).hyphenated();
+            out.extend_from_slice(hyphenated.encode_lower(&mut text).as_bytes());
             out.extend_from_slice(b"\",name=\"");
             escape(out, declared.map_or("", |declared| &declared.name));
             out.extend_from_slice(b"\",site=\"");
-            escape(out, site.map_or("", |site| &site.name));
+            match (&before, declared) {
+                (_, None) => {}
+                (Some((zone, name)), Some(sensor)) if *zone == sensor.zone => {
+                    out.extend_from_within(name.clone());
+                }
+                (_, Some(sensor)) => {
+                    let begin = out.len();
+                    escape(out, register.site_of(sensor).map_or("", |site| &site.name));
+                    before = Some((sensor.zone, begin..out.len()));
+                }
+            }
             out.extend_from_slice(b"\",type=\"");
-            out.extend_from_slice(sensor.facts.kind.as_str().as_bytes());
+            out.extend_from_slice(kind.as_str().as_bytes());
             out.push(b'"');
             self.label_ends.push(self.labels.len() as u32);
-            if with_facts {
-                let out = &mut self.facts;
-                out.extend_from_slice(b",version=\"");
-                escape(out, sensor.heartbeat.version_str());
-                out.extend_from_slice(b"\",profile=\"");
-                out.extend_from_slice(sensor.heartbeat.profile().as_str().as_bytes());
-                out.extend_from_slice(b"\",lifecycle=\"");
-                out.extend_from_slice(sensor.facts.lifecycle.as_str().as_bytes());
-                out.push(b'"');
-                self.fact_ends.push(self.facts.len() as u32);
-            }
         }
+    }
+
+    /// What the family with facts says more about a sensor.
+    fn tell_facts(&mut self, sensor: &Snapshot) {
+        let out = &mut self.facts;
+        out.extend_from_slice(b",version=\"");
+        escape(out, sensor.heartbeat.version_str());
+        out.extend_from_slice(b"\",profile=\"");
+        out.extend_from_slice(sensor.heartbeat.profile().as_str().as_bytes());
+        out.extend_from_slice(b"\",lifecycle=\"");
+        out.extend_from_slice(sensor.facts.lifecycle.as_str().as_bytes());
+        out.push(b'"');
+        self.fact_ends.push(self.facts.len() as u32);
     }
 
     /// The next piece of the page; `None` at its end.

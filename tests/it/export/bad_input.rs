@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use fleetpulse::fleet::{Actor, Command};
-use fleetpulse::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, SENSOR_PAGES_MAX};
+use fleetpulse::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_WORKERS, SENSOR_PAGES_MAX};
 use fleetpulse::live::SensorType;
 use fleetpulse::server::enlist::Enlistment;
 use fleetpulse::server::{Server, StartError};
@@ -194,6 +194,40 @@ fn who_does_not_read_holds_a_page_for_a_moment_only() {
     let page = get(address, path, "*/*").body;
     assert!(page.contains("\nfleetpulse_sensor_page_sensors 20000\n"));
     assert_eq!(page.matches("\nfleetpulse_sensor_connected{").count(), 20_000);
+}
+
+#[test]
+fn while_the_api_waits_probes_and_metrics_answer() {
+    let rig = Rig::start();
+    rig.until_ready();
+    let address = rig.server.http_addr();
+    // Whoever asks the engine waits for it, and so do those behind them.
+    let engine = rig.server.judge().engine();
+    let mut waiting: Vec<TcpStream> = (0..HTTP_WORKERS)
+        .map(|_| {
+            let mut stream = connect(address);
+            stream
+                .write_all(b"GET /api/v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            stream
+        })
+        .collect();
+    // They may come after the next request, but not after all of the next ones.
+    until(&Some("busy".to_owned()), || {
+        let refused = get(address, "/api/v1/fleet", "*/*");
+        (refused.status == 503).then(|| refused.json()["code"].as_str().unwrap().to_owned())
+    });
+    for path in ["/livez", "/metrics"] {
+        assert_eq!(rig.get(path).status, 200, "{path}");
+    }
+    assert!(rig.get("/readyz").json()["checks"].is_array());
+    drop(engine);
+    for stream in &mut waiting {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(status(&text), 200, "{text}");
+    }
+    assert_eq!(rig.get("/api/v1/fleet").status, 200);
 }
 
 #[test]
