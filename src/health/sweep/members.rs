@@ -8,6 +8,7 @@ use crate::health::message::{ActiveMessage, ClearReason, Subject};
 use crate::health::version::{Day, SupportState, Version, VersionTable};
 use crate::live::{SlotIndex, Snapshot};
 use crate::wire::heartbeat::{VERSION_BYTES, inline_str};
+use crate::wire::id::SensorId;
 
 /// Different version texts that are remembered; others are judged each time.
 const VERSIONS_MAX: usize = 4_096;
@@ -19,6 +20,7 @@ impl Engine {
             SlotMemory { id: sensor.id, generation: sensor.handle.generation, ..SlotMemory::EMPTY };
         if !pass.first {
             memory.armed = pass.now.mono;
+            self.forget_elsewhere(pass, sensor.id);
         }
         for message in self.restored.remove(&Subject::Sensor(sensor.id)).into_iter().flatten() {
             memory.active |= message.rule.bit();
@@ -51,6 +53,17 @@ impl Engine {
         }
         let written = |rule: &RuleId| self.ledger.is_written((Subject::Sensor(memory.id), *rule));
         RuleId::ALL.iter().filter(|rule| written(rule)).fold(0, |bits, rule| bits | rule.bit())
+    }
+
+    /// A sensor that was deleted and added again between two sweeps may have got a slot that is looked at before
+    /// its old one: the old messages end first, or their end would take the new ones with it.
+    fn forget_elsewhere(&mut self, pass: &Pass<'_>, id: SensorId) {
+        let known = |rule: &RuleId| self.ledger.get((Subject::Sensor(id), *rule)).is_some();
+        if RuleId::ALL.iter().any(known)
+            && let Some(old) = self.slots.iter().position(|slot| slot.generation != 0 && slot.id == id)
+        {
+            self.forget(pass, old as u32);
+        }
     }
 
     /// A slot's sensor is gone: its messages end with it.
