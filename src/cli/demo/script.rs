@@ -141,9 +141,9 @@ impl Script {
         acts.played.iter().filter(cut).map(|played| self.plan.faults[played.fault].name.clone()).collect()
     }
 
-    /// A big fleet on a small machine takes longer to connect than a sensor may be silent: until it is
-    /// connected a sensor is truly not heard, and may be said to be so. Not later: the script begins when the
-    /// engine has heard them all.
+    /// A big fleet on a small machine takes long to connect, and meanwhile those that are connected get little
+    /// time to send: sensors are truly not heard, or not all of what they send, and may be said to be so.
+    /// Nothing else, and not later: the script begins when the engine has heard them all.
     fn while_connecting(&self, acts: &Acts<'_>) -> Vec<Expectation> {
         let may = |subject: &str, rule: RuleId| Expectation {
             fault: CONNECTING.to_owned(),
@@ -153,12 +153,15 @@ impl Script {
             until: Some(acts.started),
             grace: Duration::ZERO,
             clear_within: self.clear_within(rule),
-            need: Need::May,
+            need: Need::Often,
         };
-        let sites: BTreeSet<&str> = self.plan.sensors.iter().map(|sensor| sensor.site.as_str()).collect();
-        let silent = self.plan.sensors.iter().map(|sensor| may(&sensor.name, RuleId::Disconnected));
+        let Plan { sensors, gateways, .. } = &self.plan;
+        let sites: BTreeSet<&str> = sensors.iter().map(|sensor| sensor.site.as_str()).collect();
+        let silent = sensors.iter().map(|sensor| may(&sensor.name, RuleId::Disconnected));
+        let lossy = sensors.iter().map(|sensor| may(&sensor.name, RuleId::UnstableLink));
         let outages = sites.into_iter().map(|site| may(site, RuleId::SiteOutage));
-        silent.chain(outages).collect()
+        let gateways = gateways.iter().map(|gateway| may(&gateway.name, RuleId::GatewaySilent));
+        silent.chain(lossy).chain(outages).chain(gateways).collect()
     }
 }
 

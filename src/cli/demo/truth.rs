@@ -19,6 +19,8 @@ pub enum Need {
     Must,
     /// It may come with the fault, or after it, and must go then.
     May,
+    /// It may come and go any number of times, and must go in the end.
+    Often,
     /// Nothing at all may come; the code is [`NO_MESSAGE`].
     Nothing,
 }
@@ -170,10 +172,14 @@ pub fn judge(expectations: &[Expectation], seen: &[Seen], end: MonoNanos) -> Tru
         let transitions = of_message.map_or(&[][..], Vec::as_slice);
         let raised = match expectation.need {
             Need::Must => judge_must(&mut truth, expectation, transitions, end),
-            Need::May => judge_may(&mut truth, expectation, transitions, end),
+            Need::May | Need::Often => judge_may(&mut truth, expectation, transitions, end),
             Need::Nothing => None,
         };
         explained.extend(raised.map(|raised| (raised.subject.as_str(), raised.code, raised.at)));
+        if expectation.need == Need::Often {
+            let again = raises(expectation, transitions);
+            explained.extend(again.map(|raised| (raised.subject.as_str(), raised.code, raised.at)));
+        }
     }
     truth.unexpected = seen
         .iter()
@@ -193,9 +199,10 @@ fn latest(expectation: &Expectation) -> MonoNanos {
     expectation.until.map_or(MonoNanos(u64::MAX), |until| until.plus(expectation.grace))
 }
 
-fn first_raise<'s>(expectation: &Expectation, transitions: &[&'s Seen]) -> Option<&'s Seen> {
+/// The raises that can be the expected one, in the order of time.
+fn raises<'s>(expectation: &Expectation, transitions: &[&'s Seen]) -> impl Iterator<Item = &'s Seen> {
     let window = expectation.from..=latest(expectation);
-    transitions.iter().find(|t| t.raised && window.contains(&t.at)).copied()
+    transitions.iter().copied().filter(move |t| t.raised && window.contains(&t.at))
 }
 
 fn judge_must<'s>(
@@ -204,7 +211,7 @@ fn judge_must<'s>(
     transitions: &[&'s Seen],
     end: MonoNanos,
 ) -> Option<&'s Seen> {
-    let raised = first_raise(expectation, transitions);
+    let raised = raises(expectation, transitions).next();
     let cleared_at = raised.and_then(|raised| {
         let cleared = transitions.iter().find(|t| !t.raised && t.at >= raised.at)?;
         Some(cleared.at)
@@ -231,7 +238,10 @@ fn judge_may<'s>(
     transitions: &[&'s Seen],
     end: MonoNanos,
 ) -> Option<&'s Seen> {
-    let raised = first_raise(expectation, transitions)?;
+    let raised = match expectation.need {
+        Need::Often => raises(expectation, transitions).last()?,
+        _ => raises(expectation, transitions).next()?,
+    };
     truth.count_came(expectation);
     let stays = !transitions.iter().any(|t| !t.raised && t.at >= raised.at);
     let over = expectation.until.map(|until| until.max(raised.at).plus(expectation.clear_within));
@@ -320,7 +330,16 @@ mod tests {
         assert!(came.perfect());
         assert_eq!(came.came, [Came { fault: "silence".into(), code: "disconnected", subjects: 1 }]);
         assert_eq!(check(std::slice::from_ref(&may), &[seen(true, 16)]).hanging.len(), 1);
-        assert_eq!(check(&[may], &[seen(true, 61)]).unexpected.len(), 1, "long after the fault");
+        assert_eq!(
+            check(std::slice::from_ref(&may), &[seen(true, 61)]).unexpected.len(),
+            1,
+            "long after the fault"
+        );
+        let twice = [seen(true, 16), seen(false, 20), seen(true, 30), seen(false, 41)];
+        assert_eq!(check(std::slice::from_ref(&may), &twice).unexpected.len(), 1);
+        let often = Expectation { need: Need::Often, ..may };
+        assert!(check(std::slice::from_ref(&often), &twice).perfect());
+        assert_eq!(check(&[often], &twice[..3]).hanging.len(), 1);
     }
 
     #[test]
