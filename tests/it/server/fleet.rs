@@ -1,8 +1,8 @@
 //! Real sensors (the client library, one connection each) in the test's process, whose faults the test sets.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleetpulse::fleet::Actor;
@@ -59,6 +59,9 @@ pub struct Sensor {
     identity: ClientIdentity,
     faults: Arc<AtomicU32>,
     client: Option<Client>,
+    pauses: Arc<Mutex<Vec<(i64, i64)>>>,
+    /// When each of its connections was first seen.
+    links: Vec<i64>,
 }
 
 impl Sensor {
@@ -76,6 +79,18 @@ impl Sensor {
         self.faults.load(Ordering::Relaxed) & fault.bit() != 0
     }
 
+    /// On a machine with too much to do the sensors themselves come late: a heartbeat was not made, or its
+    /// connection not there, for so long that a silence in this time is true.
+    pub fn was_really_silent(&self, from: i64, until: i64) -> bool {
+        let pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.iter().any(|&(begin, end)| begin < until && from < end)
+    }
+
+    /// When its first connection after this moment was seen, if one was.
+    pub fn linked_after(&self, moment: i64) -> Option<i64> {
+        self.links.iter().copied().find(|at| *at > moment)
+    }
+
     /// How its connection does.
     pub fn report(&self) -> LinkReport {
         self.client.as_ref().expect("connected by the test").report()
@@ -89,6 +104,8 @@ pub struct Fleet {
     clock: SystemClock,
 }
 
+/// Time between two heartbeats from which on a sensor made them late, in milliseconds; the interval is 1000.
+const PAUSE_MS: i64 = 3_000;
 /// As a demonstration has them: minutes would be hours of a test.
 const BACK_OFF: BackOffPolicy = BackOffPolicy {
     first: Duration::from_millis(200),
@@ -115,7 +132,8 @@ impl Fleet {
             let peer = PeerIdentity::Sensor(id);
             let identity = data.authority.issue(peer, PEER_CERTIFICATE_LIFE, clock.unix()).expect("signed");
             let serial = identity.leaf().expect("its own certificate").serial.to_string();
-            Sensor { id, serial, identity, faults: Arc::default(), client: None }
+            let (faults, pauses) = (Arc::default(), Arc::default());
+            Sensor { id, serial, identity, faults, client: None, pauses, links: Vec::new() }
         };
         let sensors = ids.into_iter().map(sensor).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,7 +155,8 @@ impl Fleet {
                 start_spread: Duration::from_millis(500),
                 ..ClientConfig::new(server.to_string(), "localhost")
             };
-            let source = source(sensor.id, Arc::clone(&sensor.faults), self.clock);
+            let (faults, pauses) = (Arc::clone(&sensor.faults), Arc::clone(&sensor.pauses));
+            let source = source(sensor.id, faults, pauses, self.clock);
             let client = Client::start(config, &sensor.identity, &socket, self.clock, source);
             sensor.client = Some(client.expect("a client"));
         }
@@ -148,6 +167,15 @@ impl Fleet {
         self.sensors.iter().filter(|sensor| sensor.report().state == LinkState::Up).count()
     }
 
+    /// Notes which sensors have a new connection.
+    pub fn look(&mut self) {
+        let now = self.clock.unix().0;
+        for sensor in &mut self.sensors {
+            let connects = sensor.report().stats.connects as usize;
+            sensor.links.resize(connects.max(sensor.links.len()), now);
+        }
+    }
+
     /// The clock of all of it.
     pub fn clock(&self) -> SystemClock {
         self.clock
@@ -156,14 +184,26 @@ impl Fleet {
 
 /// Healthy by the demo policy, but for the faults that are set. A silent sensor counts none of the heartbeats
 /// that it does not make.
-fn source(id: SensorId, faults: Arc<AtomicU32>, clock: SystemClock) -> impl Source {
+fn source(
+    id: SensorId,
+    faults: Arc<AtomicU32>,
+    pauses: Arc<Mutex<Vec<(i64, i64)>>>,
+    clock: SystemClock,
+) -> impl Source {
     let mut boot = Boot::new(id, clock.mono());
-    let mut packets = 0;
+    let (mut packets, mut before) = (0, None::<i64>);
     move |beat: &Beat| {
         let faults = faults.load(Ordering::Relaxed);
         let has = |fault: Fault| faults & fault.bit() != 0;
         if has(Fault::Silent) {
+            before = None;
             return None;
+        }
+        let now = beat.now.unix.0;
+        if let Some(before) = before.replace(now)
+            && now - before > PAUSE_MS
+        {
+            pauses.lock().unwrap_or_else(PoisonError::into_inner).push((before, now));
         }
         packets += 100;
         let mut endpoint_states = [EndpointState::NotConfigured.to_wire(); 8];
