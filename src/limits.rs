@@ -158,6 +158,11 @@ pub const BACKLOG_FRAMES: usize = 360;
 pub const GATEWAY_BACKLOG_BYTES: usize = 4 * 1_024 * 1_024;
 /// Bytes that a sensor's connection buffers for sending, and for control messages coming in.
 pub const SENSOR_BUFFER_BYTES: u32 = 64 * 1_024;
+/// Bytes that a sensor may always have in flight: heartbeats of 330 bytes, one a second, and probes, until the
+/// connection is given up ([`SENSOR_IDLE_TIMEOUT`]).
+pub const SENSOR_WINDOW_BYTES_MIN: u64 = 32 * 1_024;
+/// Most bytes that a sensor may have in flight: all that it keeps during an outage.
+pub const SENSOR_WINDOW_BYTES_MAX: u64 = 128 * 1_024;
 /// Control streams that a server may have open to one sensor at once.
 pub const CONTROL_STREAMS_MAX: u32 = 4;
 /// A control exchange that takes longer is given up.
@@ -361,6 +366,7 @@ const _: () = assert!(ACK_ELICIT_EVERY_PACKETS < 1_000);
 const _: () = assert!(SENSOR_IDLE_TIMEOUT.as_secs() >= 3 * KEEP_ALIVE.as_secs());
 const _: () = assert!(SENSOR_IDLE_TIMEOUT.as_secs() <= IDLE_TIMEOUT.as_secs());
 const _: () = assert!(CONNECT_TIMEOUT.as_secs() > HANDSHAKE_TIMEOUT.as_secs());
+const _: () = assert!(SENSOR_WINDOW_BYTES_MIN > SENSOR_IDLE_TIMEOUT.as_secs() * 400);
 const _: () = assert!(BACKLOG_FRAMES < SENSOR_FRAMES_BURST as usize);
 const _: () = assert!(SENSOR_BUFFER_BYTES as usize >= 2 * CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_CERTIFICATE_LIFE_MAX.as_secs() < INTERMEDIATE_LIFE.as_secs() / 4 * 2);

@@ -23,6 +23,7 @@ pub mod sim;
 mod socket;
 mod source;
 mod transport;
+mod window;
 
 pub use back_off::{BackOffPolicy, Loss};
 pub use client::{Client, ClientConfig, ClientError};

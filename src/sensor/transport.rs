@@ -6,6 +6,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
 use super::client::ClientError;
+use super::window::SensorWindows;
 use crate::identity::{ALPN_MAIN, ClientIdentity, client_tls};
 use crate::limits::{
     CONTROL_STREAMS_MAX, GATEWAY_BACKLOG_BYTES, KEEP_ALIVE, SENSOR_BUFFER_BYTES, SENSOR_IDLE_TIMEOUT,
@@ -52,6 +53,9 @@ fn transport(kind: Kind) -> TransportConfig {
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(
             u32::try_from(SENSOR_IDLE_TIMEOUT.as_millis()).unwrap_or(u32::MAX),
         ))));
+    if kind == Kind::Sensor {
+        transport.congestion_controller_factory(Arc::new(SensorWindows));
+    }
     transport
 }
 

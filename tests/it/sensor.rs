@@ -308,6 +308,23 @@ async fn the_server_sets_the_interval_and_gets_answers() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_deaf_for_a_while_hears_the_next_heartbeat() {
+    let rig = rig();
+    let server = rig.serve(any_port());
+    let (client, socket) = rig.sensor(&server, 1);
+    server.until("some heartbeats", |seen| seen.frames.len() >= 10).await;
+    // Nothing gets through and nobody says so. Heartbeats go out all the same: none waits for a probe's answer.
+    socket.switch().set(false);
+    let from = client.report().stats.sent;
+    report_until(&client, "words into nothing", |report| report.stats.sent >= from + 50).await;
+    let (into_nothing, heard) = (client.report().stats.sent, server.frames().len());
+    socket.switch().set(true);
+    server.until("a heartbeat again", |seen| seen.frames.len() > heard).await;
+    let next = server.frames()[heard].heartbeat.sequence;
+    assert!(next >= into_nothing, "{next} was made while nobody heard, {into_nothing} were");
+}
+
+#[tokio::test]
 async fn after_a_restart_it_resumes_and_sends_what_it_kept_with_its_age() {
     let rig = rig();
     let server = rig.serve(any_port());
