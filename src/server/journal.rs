@@ -16,13 +16,15 @@ use super::tap::Taps;
 use crate::health::{EvidenceValue, Subject, Transition, TransitionKind};
 use crate::limits::JOURNAL_BATCH_MAX;
 use crate::store::{self, EntryEvidence, EntryKind, JournalEntry, Store};
-use crate::time::{Clock, MonoNanos};
+use crate::time::{Clock, MonoNanos, Now};
 use crate::wire::id::SiteId;
 
 /// Wait between two tries while the store refuses to write.
 const RETRY: Duration = Duration::from_millis(500);
 /// Wait between two looks at the age of entries.
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
+/// Wall time that moved so much more or less than engine time between two looks is not trusted.
+const FORGET_CLOCK_JUMP: Duration = Duration::from_secs(3_600);
 /// Entries forgotten in one go.
 const FORGET_MOST: usize = 10_000;
 
@@ -66,10 +68,24 @@ pub struct JournalThread {
     pub stop: StopSignal,
 }
 
+/// When to look for old entries again, and the time of the last look.
+struct Forget {
+    due: MonoNanos,
+    before: Now,
+}
+
+impl Forget {
+    fn jumped(&self, now: Now) -> bool {
+        let expected = self.before.unix.plus(now.mono.since(self.before.mono));
+        now.unix.0.abs_diff(expected.0) > FORGET_CLOCK_JUMP.as_millis() as u64
+    }
+}
+
 impl JournalThread {
     /// Until told to stop.
     pub fn run(self) {
-        let mut forget_due = self.clock.mono();
+        let now = self.clock.now();
+        let mut forget = Forget { due: now.mono.plus(FORGET_EVERY), before: now };
         loop {
             let batch = self.next_batch();
             if !batch.is_empty() {
@@ -77,7 +93,7 @@ impl JournalThread {
             } else if self.stop.stopped() {
                 return;
             }
-            self.forget_old(&mut forget_due);
+            self.forget_old(&mut forget);
         }
     }
 
@@ -126,15 +142,27 @@ impl JournalThread {
         }
     }
 
-    fn forget_old(&self, due: &mut MonoNanos) {
+    /// Once an hour, never in the first one, and not when wall time jumped since: a clock that is wrong must not
+    /// empty the journal. While there is more to forget, more is forgotten between two batches.
+    fn forget_old(&self, forget: &mut Forget) {
         let now = self.clock.now();
-        if now.mono < *due {
+        if now.mono < forget.due {
             return;
         }
-        *due = now.mono.plus(FORGET_EVERY);
+        let jumped = forget.jumped(now);
+        *forget = Forget { due: now.mono.plus(FORGET_EVERY), before: now };
+        if jumped {
+            tracing::warn!("wall time jumped; old journal entries are kept for another hour");
+            return;
+        }
         match self.store.journal.forget(now.unix.minus(self.keep), FORGET_MOST) {
             Ok(0) => {}
-            Ok(forgotten) => tracing::info!(forgotten, "old journal entries forgotten"),
+            Ok(forgotten) => {
+                tracing::info!(forgotten, "old journal entries forgotten");
+                if forgotten == FORGET_MOST {
+                    forget.due = now.mono;
+                }
+            }
             Err(error) => tracing::warn!(%error, "old journal entries could not be forgotten"),
         }
     }

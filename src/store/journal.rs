@@ -4,7 +4,7 @@
 //! The sweep offers a transition again until it knows that it is durable, so the journal must not write one
 //! twice. It keeps, for each subject and rule, whether a message is active and when the last one began: a
 //! message that is active is not raised again, one that is not is not cleared, and one that ended is not
-//! begun again with its old beginning. So entries of one subject and rule always alternate.
+//! begun again by the same decision. So entries of one subject and rule always alternate.
 
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +27,8 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 const INDEX: TableDefinition<'_, &[u8], ()> = TableDefinition::new("index");
 /// Subject and rule to number and document of the entry that raised it.
 const ACTIVE: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("active");
-/// Subject and rule to the beginning of the last message that ended.
-const ENDED: TableDefinition<'_, &[u8], i64> = TableDefinition::new("ended");
+/// Subject and rule to the beginning of the last message that ended, and when it was raised.
+const ENDED: TableDefinition<'_, &[u8], (i64, i64)> = TableDefinition::new("ended");
 
 /// The journal of health messages.
 pub struct Journal {
@@ -275,7 +275,7 @@ struct Writer<'t> {
     entries: Table<'t, u64, &'static [u8]>,
     index: Table<'t, &'static [u8], ()>,
     active: Table<'t, &'static [u8], (u64, &'static [u8])>,
-    ended: Table<'t, &'static [u8], i64>,
+    ended: Table<'t, &'static [u8], (i64, i64)>,
 }
 
 impl Writer<'_> {
@@ -304,9 +304,11 @@ impl Writer<'_> {
         key.extend_from_slice(cut(&entry.rule).as_bytes());
         match entry.kind {
             EntryKind::Raised => {
-                let ended = self.ended.get(key.as_slice()).map_err(error)?.map(|since| since.value());
+                let ended = self.ended.get(key.as_slice()).map_err(error)?.map(|ended| ended.value());
                 let is_active = self.active.get(key.as_slice()).map_err(error)?.is_some();
-                if is_active || ended.is_some_and(|since| since == entry.since.0) {
+                // The same decision, offered again. The beginning alone does not tell: a rule that counts from a
+                // fixed instant may end and begin again with the same one.
+                if is_active || ended == Some((entry.since.0, entry.at.0)) {
                     return Ok(false);
                 }
                 self.active.insert(key.as_slice(), (sequence, bytes)).map_err(error)?;
@@ -315,9 +317,9 @@ impl Writer<'_> {
                 let Some(raised) = self.active.remove(key.as_slice()).map_err(error)? else {
                     return Ok(false);
                 };
-                let since = JournalEntry::decode(raised.value().1)?.since;
+                let began = JournalEntry::decode(raised.value().1)?;
                 drop(raised);
-                self.ended.insert(key.as_slice(), since.0).map_err(error)?;
+                self.ended.insert(key.as_slice(), (began.since.0, began.at.0)).map_err(error)?;
             }
         }
         self.entries.insert(sequence, bytes).map_err(error)?;

@@ -57,6 +57,21 @@ fn a_transition_offered_again_is_not_written_again() {
 }
 
 #[test]
+fn a_message_may_begin_again_with_the_beginning_that_it_had() {
+    // "No traffic since 10" ends because there is no interface, and is true again when there is one.
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = small_journal(dir.path(), 1_000);
+    let first = entry(1, "no-traffic", EntryKind::Raised, 20, 10);
+    let again = entry(1, "no-traffic", EntryKind::Raised, 40, 10);
+    journal.append(&[first.clone(), cleared(1, "no-traffic", 30, 10)]).expect("written");
+    assert_eq!(journal.append(&[first]).expect("the same decision"), [None]);
+    assert!(journal.append(std::slice::from_ref(&again)).expect("another decision")[0].is_some());
+    assert_eq!(journal.active().expect("active")[0].1, again);
+    assert!(journal.append(&[cleared(1, "no-traffic", 50, 10)]).expect("written")[0].is_some());
+    assert_eq!(journal.append(&[again]).expect("the same decision"), [None]);
+}
+
+#[test]
 fn rules_that_this_version_does_not_know_are_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("a store");
