@@ -32,14 +32,16 @@ pub enum Cause {
     ClockStep = 2,
     /// A shard does not receive.
     DeadListener = 3,
-    /// Heartbeats are observed long after their receipt.
+    /// Heartbeats are observed long after their receipt, or the receive buffer loses many.
     IngestLag = 4,
+    /// The server sends its sensors away: a planned stop.
+    Drain = 5,
 }
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Cause; 5] =
-        [Cause::Start, Cause::Lag, Cause::ClockStep, Cause::DeadListener, Cause::IngestLag];
+    pub const ALL: [Cause; 6] =
+        [Cause::Start, Cause::Lag, Cause::ClockStep, Cause::DeadListener, Cause::IngestLag, Cause::Drain];
 
     /// Its name, also the metric label.
     pub const fn as_str(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Cause {
             Cause::ClockStep => "clock_step",
             Cause::DeadListener => "dead_listener",
             Cause::IngestLag => "ingest_lag",
+            Cause::Drain => "drain",
         }
     }
 }

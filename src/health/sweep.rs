@@ -37,7 +37,7 @@ use crate::live::{
 };
 use crate::time::{MonoNanos, Now};
 use crate::wire::heartbeat::{TI_VERSION_BYTES, VERSION_BYTES, inline};
-use crate::wire::id::SensorId;
+use crate::wire::id::{SensorId, SiteId};
 
 use ledger::{Ledger, Raise};
 use members::support_of;
@@ -72,6 +72,8 @@ pub struct Engine {
     waits: Waits,
     ledger: Ledger,
     sites: HashMap<u32, folding::Site>,
+    /// Sites whose message began or ended in this sweep, and what their sensors are folded into now.
+    folds: HashMap<u32, Option<SiteId>>,
     gateways: Vec<gateways::Gateway>,
     versions: Vec<([u8; VERSION_BYTES], SupportState)>,
     versions_by_text: HashMap<[u8; VERSION_BYTES], u16>,
@@ -113,6 +115,7 @@ impl Engine {
             waits: Waits::default(),
             ledger: Ledger::default(),
             sites: HashMap::default(),
+            folds: HashMap::default(),
             gateways: Vec::new(),
             versions: vec![([0; VERSION_BYTES], SupportState::Unknown)],
             versions_by_text: HashMap::default(),
@@ -196,7 +199,6 @@ impl Engine {
         let gap = now.mono.since(before);
         let doubt_end = self.settle_doubt(now, before, gap);
         let newest = ctx.versions.newest(Day::of(now.unix));
-        let hold_after_step = Duration::from_nanos(policies.default_policy().nanos(HOLD_AFTER_STEP));
         let pass = Pass {
             live,
             policies,
@@ -205,7 +207,7 @@ impl Engine {
             before,
             first,
             doubt_end,
-            clock_trusted: self.clock_step.is_never() || now.mono.since(self.clock_step) >= hold_after_step,
+            clock_trusted: self.trusts_clock(policies, now.mono),
             newest_version: newest.map(|release| release.version),
             newest_threat_intel: ctx.lookup.newest_threat_intel().map_or([0; _], inline),
         };
@@ -242,6 +244,12 @@ impl Engine {
         summary.waiting = self.ledger.waiting();
         summary.doubt = self.doubt.state().clone();
         summary
+    }
+
+    /// Wall time did not jump lately.
+    fn trusts_clock(&self, policies: &PolicyTable, now: MonoNanos) -> bool {
+        let hold = Duration::from_nanos(policies.default_policy().nanos(HOLD_AFTER_STEP));
+        self.clock_step.is_never() || now.since(self.clock_step) >= hold
     }
 
     fn settle_doubt(&mut self, now: Now, before: MonoNanos, gap: Duration) -> MonoNanos {
@@ -370,7 +378,7 @@ impl Engine {
             site: sensor.facts.site.0,
             at_site: self.counts_at_site(&memory, &sensor, gateway_silent),
         };
-        self.reclass(&memory, class);
+        self.reclass(pass, &memory, class);
         memory.class = class;
         let before = &self.slots[place];
         if before.active != memory.active || before.unknown != memory.unknown {

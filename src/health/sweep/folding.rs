@@ -70,6 +70,7 @@ impl Engine {
             }
         }
         self.sites = sites;
+        self.fold();
         // Restored messages of sites that have no sensor any more.
         let gone: Vec<Subject> =
             self.restored.keys().copied().filter(|subject| matches!(subject, Subject::Site(_))).collect();
@@ -93,7 +94,7 @@ impl Engine {
                 self.ledger.restore(message);
             }
             if site.active {
-                self.fold(index, Some(id));
+                self.folds.insert(index, Some(id));
             }
         }
         let holds = site.holds(policy);
@@ -123,20 +124,27 @@ impl Engine {
                 evidence: site.evidence(policy),
             };
             self.ledger.raise(raise, pass.now);
-            self.fold(index, Some(id));
+            self.folds.insert(index, Some(id));
         } else {
             self.ledger.clear((subject, OUTAGE), None, ClearReason::Recovered, pass.now);
-            self.fold(index, None);
+            self.folds.insert(index, None);
         }
     }
 
-    /// The site's message covers its silent sensors, or does not any more.
-    fn fold(&mut self, site: u32, into: Option<SiteId>) {
+    /// The messages of sites cover their silent sensors, or do not any more: one pass for all sites that changed,
+    /// since when an uplink fails they all do, in one sweep.
+    fn fold(&mut self) {
+        if self.folds.is_empty() {
+            return;
+        }
         let silent = RuleId::Disconnected;
         for slot in &self.slots {
-            if slot.class.site == site && slot.active & silent.bit() != 0 {
-                self.ledger.set_folded((Subject::Sensor(slot.id), silent), into);
+            if slot.active & silent.bit() != 0
+                && let Some(into) = self.folds.get(&slot.class.site)
+            {
+                self.ledger.set_folded((Subject::Sensor(slot.id), silent), *into);
             }
         }
+        self.folds.clear();
     }
 }

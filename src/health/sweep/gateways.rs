@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ahash::HashSet;
+
 use super::{Engine, Pass, common};
 use crate::health::catalogue::RuleId;
 use crate::health::message::{ClearReason, Evidence, EvidenceValue, Subject};
@@ -40,6 +42,7 @@ impl Gateway {
 
 impl Engine {
     pub(super) fn sweep_gateways(&mut self, pass: &Pass<'_>, summary: &mut SweepSummary) {
+        let mut changed: HashSet<u32> = HashSet::default();
         let count = pass.live.gateways();
         self.gateways.resize(count as usize, Gateway::default());
         for index in 0..count {
@@ -49,7 +52,7 @@ impl Engine {
                     let key = (Subject::Gateway(id), SILENT);
                     self.ledger.clear(key, None, ClearReason::SubjectGone, pass.now);
                     self.gateways[index as usize] = Gateway { resumed: pass.now.mono, ..Gateway::default() };
-                    self.wake_sensors_of(index);
+                    changed.insert(index);
                 }
                 continue;
             };
@@ -57,9 +60,10 @@ impl Engine {
             let after = self.judge_gateway(pass, &gateway, before, summary);
             self.gateways[index as usize] = after;
             if after.active != before.active {
-                self.wake_sensors_of(index);
+                changed.insert(index);
             }
         }
+        self.wake_sensors_of(&changed);
     }
 
     fn judge_gateway(
@@ -138,10 +142,13 @@ impl Engine {
         covering.find(|&index| pass.live.gateway_covers(GatewayIndex(index), site)).unwrap_or(memory.gateway)
     }
 
-    /// Its sensors are judged anew in this sweep, and those that may be.
-    fn wake_sensors_of(&mut self, gateway: u32) {
+    /// Their sensors are judged anew in this sweep, and those that may be. One pass for all gateways that changed.
+    fn wake_sensors_of(&mut self, gateways: &HashSet<u32>) {
+        if gateways.is_empty() {
+            return;
+        }
         for (due, slot) in self.due.iter_mut().zip(&self.slots) {
-            if slot.gateway == gateway || !slot.heard {
+            if !slot.heard || gateways.contains(&slot.gateway) {
                 *due = 0;
             }
         }

@@ -6,7 +6,7 @@ use super::{Engine, Pass};
 use crate::health::catalogue::{RuleId, rules_of};
 use crate::health::message::{ActiveMessage, ClearReason, Subject};
 use crate::health::version::{Day, SupportState, Version, VersionTable};
-use crate::live::{SlotIndex, Snapshot};
+use crate::live::{SiteIndex, SlotIndex, Snapshot};
 use crate::wire::heartbeat::{VERSION_BYTES, inline_str};
 use crate::wire::id::SensorId;
 
@@ -105,9 +105,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn reclass(&mut self, memory: &SlotMemory, class: Class) {
+    pub(super) fn reclass(&mut self, pass: &Pass<'_>, memory: &SlotMemory, class: Class) {
         if memory.class == class {
             return;
+        }
+        if memory.class.site != class.site && memory.active & RuleId::Disconnected.bit() != 0 {
+            let is_out = self.sites.get(&class.site).is_some_and(|site| site.active);
+            let into = if is_out { pass.ctx.lookup.site(SiteIndex(class.site)) } else { None };
+            self.ledger.set_folded((Subject::Sensor(memory.id), RuleId::Disconnected), into);
         }
         if memory.class.muted != class.muted {
             for rule in rules_of(memory.active) {

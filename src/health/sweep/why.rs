@@ -60,7 +60,7 @@ impl Engine {
         let ground = Ground {
             trusted_since: self.doubt.state().end.max(memory.armed).max(resumed),
             gateway_silent: gateway.is_some_and(|gateway| gateway.is_silent()),
-            clock_trusted: true,
+            clock_trusted: self.trusts_clock(policies, ctx.now.mono),
             support: super::support_of(&snapshot.heartbeat.version, ctx.versions, today),
             newest_version: ctx.versions.newest(today).map(|release| release.version),
             desired_settings: ctx.lookup.desired_settings(sensor),
