@@ -92,7 +92,7 @@ impl Signals {
                     _ = interrupt.recv() => return,
                     _ = hangup.recv() => match server.reload() {
                         Ok(()) => tracing::info!("certificates and revocations reloaded"),
-                        Err(error) => tracing::error!(%error, "reload failed; the old ones stay in use"),
+                        Err(error) => tracing::error!(%error, "reload failed; what it did not reach stays as it was"),
                     },
                 }
             }

@@ -60,6 +60,11 @@ impl Revocations {
         Ok(new)
     }
 
+    /// All that are revoked.
+    pub fn serials(&self) -> Vec<Serial> {
+        self.revoked.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// True when a certificate with this serial must not be accepted.
     pub fn contains(&self, serial: &Serial) -> bool {
         self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains_key(serial)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::session::LeafCheck;
 use crate::identity::{Leaf, PeerIdentity, Revocations, parse_leaf};
-use crate::live::{Lifecycle, LiveState, SensorType};
+use crate::live::{Lifecycle, LiveState};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
 
@@ -29,11 +29,8 @@ impl RegisterCheck {
                 let facts = self.live.facts(slot).ok_or(CloseCode::UnknownIdentity)?;
                 match facts.lifecycle {
                     Lifecycle::Deleted => Err(CloseCode::UnknownIdentity),
-                    Lifecycle::PendingReactivation => Err(CloseCode::NotActive),
-                    // Locally managed sensors do not report.
-                    _ if facts.kind == SensorType::OtLocal => Err(CloseCode::NotActive),
-                    // Its first connection is what activates a sensor that has its certificate.
-                    Lifecycle::PendingActivation | Lifecycle::Active => Ok(()),
+                    _ if facts.may_report() => Ok(()),
+                    _ => Err(CloseCode::NotActive),
                 }
             }
             PeerIdentity::Gateway(id) => {

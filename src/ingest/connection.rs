@@ -144,7 +144,9 @@ impl Conn {
         }
         if std::mem::take(&mut self.heard) {
             let brought_frames = step.env.counters.frames.get() != frames_before;
-            self.session.transport_seen(brought_frames, &step.env);
+            if let Err(code) = self.session.transport_seen(brought_frames, &step.env) {
+                self.close(code, step);
+            }
             if let Some(why) = self.session.take_refusal() {
                 step.left.said.push((self.quic.remote_address(), Said::FrameRefused(why)));
             }

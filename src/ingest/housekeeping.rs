@@ -145,7 +145,7 @@ impl Shard {
                 self.close_owner(owner, code, now);
             } else {
                 let command = super::ShardCommand::CloseConnection { owner, code };
-                // If it can't be told it finds out by itself: its next frame does not own the slot.
+                // If it can't be told it finds out by itself with its next frame or packet.
                 if self.p.peers.post(usize::from(owner.shard), command).is_err() {
                     self.p.counters.inbox_full.add(1);
                 }

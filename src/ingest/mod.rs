@@ -319,7 +319,9 @@ impl Ingest {
     }
 
     fn post_all(&self, command: &ShardCommand) -> Result<(), InboxError> {
-        (0..self.inboxes.len()).try_for_each(|shard| self.inboxes.post(shard, command.clone()))
+        // All are told, also after one that can't be.
+        let posted = (0..self.inboxes.len()).map(|shard| self.inboxes.post(shard, command.clone()));
+        posted.fold(Ok(()), Result::and)
     }
 
     /// New handshakes use these from now on, on all shards; connections stay. Returns the new generation.

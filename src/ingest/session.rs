@@ -188,7 +188,8 @@ impl Session {
 
     /// Packets came in: the path works. A sensor's own frame has said so already where it was observed; a
     /// gateway's frames move the clocks of its sensors, never its own.
-    pub fn transport_seen(&self, brought_frames: bool, env: &Env<'_>) {
+    /// A gateway that another connection took the place of finds out here, a sensor with its next frame.
+    pub fn transport_seen(&self, brought_frames: bool, env: &Env<'_>) -> Result<(), CloseCode> {
         match self {
             Session::None => {}
             Session::Sensor(_) if brought_frames => {}
@@ -196,9 +197,12 @@ impl Session {
                 env.live.seen_transport(sensor.slot, sensor.epoch, env.now);
             }
             Session::Gateway(gateway) => {
-                env.live.gateway_seen(gateway.relay.index, gateway.epoch, env.now);
+                if !env.live.gateway_seen(gateway.relay.index, gateway.epoch, env.now) {
+                    return Err(CloseCode::Replaced);
+                }
             }
         }
+        Ok(())
     }
 
     /// A QUIC datagram.
@@ -376,7 +380,7 @@ impl Relay {
                 continue;
             };
             // Asked for each frame, so that a move in the register takes effect at once.
-            if !env.live.gateway_covers(self.index, facts.site) {
+            if !facts.may_report() || !env.live.gateway_covers(self.index, facts.site) {
                 env.counters.not_covered.add(1);
                 return self.refuse(CloseCode::NotCovered, "not_covered", env);
             }

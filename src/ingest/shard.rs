@@ -234,8 +234,10 @@ impl Shard {
             let instant = self.p.clock.instant_of(now);
             let frames_before = self.p.counters.frames.get();
             for message in 0..messages {
-                for packet in self.p.socket.packets(message) {
+                let mut number = 0;
+                while let Some(packet) = self.p.socket.packet(message, number) {
                     self.packet(packet, now, instant);
+                    number += 1;
                 }
             }
             self.settle(now);

@@ -82,21 +82,15 @@ impl Socket {
         0
     }
 
-    /// The datagrams of one message of the last batch.
-    pub(super) fn packets(&self, message: usize) -> impl Iterator<Item = Packet> + use<> {
+    /// One datagram of one message of the last batch; `None` after the last. Each is a buffer of its own, also of
+    /// those that came together (GRO).
+    pub(super) fn packet(&self, message: usize, number: usize) -> Option<Packet> {
         let meta = self.metas[message];
         let start = message * self.stride;
-        let mut data = BytesMut::from(&self.buffer[start..start + meta.len.min(self.stride)]);
-        let segment = meta.stride.max(1);
+        let all = &self.buffer[start..start + meta.len.min(self.stride)];
+        let data = all.chunks(meta.stride.max(1)).nth(number)?;
         let ecn = meta.ecn.and_then(|ecn| quinn_proto::EcnCodepoint::from_bits(ecn as u8));
-        std::iter::from_fn(move || {
-            let packet = match data.len() {
-                0 => return None,
-                length if length <= segment => std::mem::take(&mut data),
-                _ => data.split_to(segment),
-            };
-            Some(Packet { from: meta.addr, to: meta.dst_ip, ecn, data: packet })
-        })
+        Some(Packet { from: meta.addr, to: meta.dst_ip, ecn, data: BytesMut::from(data) })
     }
 
     /// True while sending makes no sense: connections keep what they have to say.

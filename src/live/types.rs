@@ -120,6 +120,13 @@ pub struct SlotFacts {
 }
 
 impl SlotFacts {
+    /// Whether heartbeats of it are welcome: locally managed sensors do not report, and one that waits for a new
+    /// activation file must not. A first heartbeat is what activates a sensor that has its certificate.
+    pub fn may_report(&self) -> bool {
+        self.kind != SensorType::OtLocal
+            && matches!(self.lifecycle, Lifecycle::PendingActivation | Lifecycle::Active)
+    }
+
     /// Set in the facts word of a slot that somebody has.
     pub(super) const OCCUPIED: u64 = 1 << 5;
 

@@ -189,12 +189,12 @@ impl<C: Carrier> Link<C> {
                 };
                 connecting.await
             };
-            let began = self.clock.mono();
             let (loss, up) = match self.while_beating(connecting).await {
                 Next::Stopped => break,
                 Next::Hurry => (Loss::Ourselves, Duration::ZERO),
                 Next::Done(Err(loss)) => (loss, Duration::ZERO),
                 Next::Done(Ok(connection)) => {
+                    let began = self.clock.mono();
                     let end = self.session(&connection).await;
                     let up = self.clock.mono().since(began);
                     match end {
@@ -208,7 +208,8 @@ impl<C: Carrier> Link<C> {
             self.server = self.server.wrapping_add(1);
             wait = self.back_off.after(&loss, up, &mut self.dice);
             if let Some(at) = self.come_back.take() {
-                wait = at.since(self.clock.mono());
+                // A hint makes no wait shorter: who was refused, or replaced, has a reason of its own to stay away.
+                wait = wait.max(at.since(self.clock.mono()));
             }
             self.last_loss = Some(loss);
         }

@@ -18,6 +18,7 @@ pub mod fleet;
 mod historian;
 mod journal;
 mod probe;
+mod renewal;
 pub mod stop;
 mod sweeper;
 pub mod tap;
@@ -42,6 +43,7 @@ use fleet::{CommandError, Desired, FleetService};
 use historian::HistoryThread;
 use journal::JournalThread;
 use probe::{ProbeThread, StoreProbe};
+use renewal::RenewalThread;
 use stop::StopSignal;
 use sweeper::SweepThread;
 use tap::{Tap, Taps, TooManyTaps};
@@ -53,7 +55,9 @@ use crate::fleet::{Actor, Batch, Command};
 use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
 use crate::http::{Http, HttpConfig, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
-use crate::ingest::{DrainPlan, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck, ShardCommand};
+use crate::ingest::{
+    DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck, ShardCommand,
+};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::{LiveState, SlabFull, image};
 use crate::store::{EntryKind, Store, StoreError};
@@ -91,6 +95,9 @@ pub enum StartError {
         /// What is wrong.
         error: String,
     },
+    /// Not all connections with revoked certificates could be closed.
+    #[error("not all connections with revoked certificates are closed yet: {0}; reload again")]
+    Revoke(InboxError),
     /// A thread can't be started.
     #[error("a thread can't be started: {0}")]
     Thread(std::io::Error),
@@ -109,7 +116,7 @@ impl StartError {
 pub struct Server {
     config: Config,
     clock: SystemClock,
-    authority: Authority,
+    authority: Arc<Authority>,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
     store: Arc<Store>,
@@ -157,6 +164,7 @@ impl Server {
             fleet: Arc::clone(&fleet),
         });
 
+        let authority = Arc::new(authority);
         let tls =
             ServerTls::build(&authority, &keys, &config.ingest.server_names, Arc::clone(&shared_clock))?;
         let parts = IngestParts {
@@ -179,7 +187,9 @@ impl Server {
         let taps = Arc::new(Taps::default());
         let checkpoint_stats = Arc::new(CheckpointStats::default());
         let history_stats = Arc::new(HistoryStats::default());
+        let draining = Arc::new(AtomicBool::new(false));
         let sweep = SweepThread {
+            draining: Arc::clone(&draining),
             judge: Arc::clone(&judge),
             board: Arc::clone(&board),
             ingest: Arc::clone(&ingest),
@@ -224,6 +234,14 @@ impl Server {
             clock: Arc::clone(&shared_clock),
             stop: stop_rest.clone(),
         };
+        let renewal = RenewalThread {
+            authority: Arc::clone(&authority),
+            keys: Arc::clone(&keys),
+            names: config.ingest.server_names.clone(),
+            ingest: Arc::clone(&ingest),
+            clock: Arc::clone(&shared_clock),
+            stop: stop_rest.clone(),
+        };
         let view = Arc::new(View {
             clock,
             cadence: config.health.cadence,
@@ -239,7 +257,7 @@ impl Server {
             journal: Arc::clone(&journal_stats),
             checkpoint: Arc::clone(&checkpoint_stats),
             history: Arc::clone(&history_stats),
-            draining: AtomicBool::new(false),
+            draining,
         });
         // Before any other thread: an address that can't be had ends the start while nothing runs.
         let http = Http::start(http_config(&config), Arc::clone(&view) as _, shared_clock)?;
@@ -248,6 +266,7 @@ impl Server {
             spawn("journal", move || journal.run())?,
             spawn("checkpoint", move || checkpoint.run())?,
             spawn("history", move || history.run())?,
+            spawn("renewal", move || renewal.run())?,
             spawn("probe", move || probe.run())?,
         ];
         Ok(Server {
@@ -365,20 +384,17 @@ impl Server {
         &self.history_stats
     }
 
-    /// Reads certificates and revocations again: new handshakes use them, connections that came with a
-    /// revoked certificate are closed, the others stay.
+    /// Reads revocations and the server's certificate again: new handshakes use them, connections that came with
+    /// a revoked certificate are closed, the others stay.
     pub fn reload(&self) -> Result<(), StartError> {
-        let revoked = self.revocations.reload()?;
+        self.revocations.reload()?;
+        // First, whatever becomes of the rest; and all of them, so that a reload mends what an earlier one left.
+        let closed = self.ingest.revoke(self.revocations.serials());
         self.keys.rotate_due()?;
         let names = &self.config.ingest.server_names;
         let tls = ServerTls::build(&self.authority, &self.keys, names, Arc::new(self.clock))?;
         self.ingest.reload_tls(&tls)?;
-        if !revoked.is_empty()
-            && let Err(error) = self.ingest.revoke(revoked)
-        {
-            tracing::error!(%error, "connections with revoked certificates could not be closed at once");
-        }
-        Ok(())
+        closed.map_err(StartError::Revoke)
     }
 
     /// Sends every sensor away, each told when to come back, and waits until they are gone (at most the

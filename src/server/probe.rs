@@ -91,10 +91,14 @@ fn sizes(dir: &Path) -> [u64; 4] {
     let file = |name: &str| fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
     let register = file("register.redb") + file("register.snapshot") + file("register.snapshot.previous");
     let checkpoint = file("live.checkpoint") + file("live.checkpoint.previous");
-    let history = fs::read_dir(dir.join("history")).map_or(0, |entries| {
-        entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
-    });
+    let folders = fs::read_dir(dir.join("history")).into_iter().flatten().flatten();
+    let history = folders.map(|folder| files_in(&folder.path())).sum();
     [register, file("journal.redb"), checkpoint, history]
+}
+
+fn files_in(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
 /// Room for programs without privileges on the disk of a directory.
@@ -119,6 +123,11 @@ mod tests {
         let (figures, error) = probe.look(clock.mono());
         assert!(figures.writable && error.is_none(), "{error:?}");
         assert!(figures.bytes[0] > 0 && figures.bytes[1] > 0 && figures.free_bytes > Some(0), "{figures:?}");
+        assert_eq!(figures.bytes[3], 0, "no history yet");
+        let block = folder.path().join("store/history/5m/1");
+        fs::write(block, [0; 1_000]).unwrap();
+        probe.try_now(&store, &clock);
+        assert_eq!(probe.look(clock.mono()).0.bytes[3], 1_000);
         probe.trying_since.store(clock.mono().0, Ordering::Relaxed);
         clock.advance(STORE_PROBE_TIMEOUT);
         assert!(probe.look(clock.mono()).0.writable);

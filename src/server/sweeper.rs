@@ -4,6 +4,7 @@
 //! away for longer (a suspended process, a starved machine) the engine sees the gap and doubts; sweeps that
 //! were missed are not made up.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ use crate::health::{
     Cause, Context, Engine, PolicyTable, RULES, RuleReport, SweepSummary, Transition, TransitionKind,
     VersionTable,
 };
-use crate::ingest::Ingest;
+use crate::ingest::{CountersSnapshot, Ingest};
 use crate::live::LiveState;
 use crate::time::{Clock, MonoNanos, Now};
 use crate::wire::id::SensorId;
 
 /// A shard that made no turn for this long is not listening: ten of its own ticks.
 pub(super) const LISTENER_SILENT: Duration = Duration::from_secs(2);
+
+/// One packet in so many may be lost in our own receive buffer before silence is doubted.
+const DROPS_BELIEVED: u64 = 100;
 
 /// Sums over all sweeps since the start.
 #[derive(Clone, Debug)]
@@ -158,19 +162,41 @@ pub struct SweepThread {
     pub transitions: Sender<Transition>,
     /// What the journal wrote.
     pub durable: Receiver<Vec<Transition>>,
+    /// A planned stop is under way.
+    pub draining: Arc<AtomicBool>,
     /// The one clock.
     pub clock: Arc<dyn Clock>,
     /// Ends the thread.
     pub stop: StopSignal,
 }
 
+/// Whether what ingest hears can be believed: heartbeats that come late into the slots, or get lost in our own
+/// receive buffer, look like silence and are none.
+struct IngestWatch {
+    late_after: Duration,
+    before: CountersSnapshot,
+}
+
+impl IngestWatch {
+    /// Since the last call.
+    fn lags(&mut self, now: CountersSnapshot) -> bool {
+        let before = std::mem::replace(&mut self.before, now);
+        let lag = self.before.lag.minus(&before.lag);
+        let late = lag.count() > lag.at_most(micros(self.late_after));
+        let dropped = self.before.kernel_drops.saturating_sub(before.kernel_drops);
+        let heard = self.before.packets.saturating_sub(before.packets);
+        late || dropped > heard / DROPS_BELIEVED
+    }
+}
+
 impl SweepThread {
     /// Until told to stop.
     pub fn run(self) {
         let period = self.judge.engine().period();
+        let mut watch = IngestWatch { late_after: period, before: self.ingest.counters().snapshot() };
         let mut due = self.clock.mono();
         loop {
-            self.sweep();
+            self.sweep(&mut watch);
             due = due.plus(period);
             let now = self.clock.mono();
             if due < now {
@@ -182,9 +208,10 @@ impl SweepThread {
         }
     }
 
-    fn sweep(&self) {
-        let now = self.clock.now();
+    fn sweep(&self, watch: &mut IngestWatch) {
         let mut engine = self.judge.engine();
+        // After the lock: what waiting for it costs is part of a detection delay.
+        let now = self.clock.now();
         for written in self.durable.try_iter() {
             for transition in written {
                 engine.acknowledge(&self.judge.live, transition.subject, transition.rule, transition.kind);
@@ -195,7 +222,12 @@ impl SweepThread {
         let silent = |shard: &crate::ingest::ShardHealth| {
             !shard.alive || now.mono.since(shard.last_turn) > LISTENER_SILENT
         };
-        engine.set_doubt(Cause::DeadListener, self.ingest.shard_health().iter().any(silent), now.mono);
+        // The enrolment port is the last; nobody's heartbeats come by it.
+        let shards = self.ingest.shard_health();
+        let deaf = shards.iter().take(self.ingest.shards()).any(silent);
+        engine.set_doubt(Cause::DeadListener, deaf, now.mono);
+        engine.set_doubt(Cause::IngestLag, watch.lags(self.ingest.counters().snapshot()), now.mono);
+        engine.set_doubt(Cause::Drain, self.draining.load(Ordering::Relaxed), now.mono);
         let mut counts = ([0_u64; RULES], [0_u64; RULES]);
         let mut summary = engine.sweep(
             &self.judge.live,

@@ -58,7 +58,7 @@ pub struct View {
     /// What history tells of itself.
     pub history: Arc<HistoryStats>,
     /// A planned stop has begun.
-    pub draining: AtomicBool,
+    pub draining: Arc<AtomicBool>,
 }
 
 impl Source for View {
