@@ -197,8 +197,10 @@ impl Session {
                 env.live.seen_transport(sensor.slot, sensor.epoch, env.now);
             }
             Session::Gateway(gateway) => {
-                if !env.live.gateway_seen(gateway.relay.index, gateway.epoch, env.now) {
-                    return Err(CloseCode::Replaced);
+                let index = gateway.relay.index;
+                if !env.live.gateway_seen(index, gateway.epoch, env.now) {
+                    let is_registered = env.live.gateway_snapshot(index).is_some();
+                    return Err(if is_registered { CloseCode::Replaced } else { CloseCode::UnknownIdentity });
                 }
             }
         }
