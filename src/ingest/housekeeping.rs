@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::command::DrainPlan;
 use super::connection::{Conn, Phase, Said};
-use super::shard::{Draining, Shard, TICK, Work};
+use super::shard::{Shard, TICK, Work};
 use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND, SESSION_SILENCE_MIN};
 use crate::time::{Clock, MonoNanos};
 use crate::wire::close::CloseCode;
@@ -18,6 +18,13 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// A hint that belongs to no recorded operation.
 const HINT: OperationRef = OperationRef { operation: 0, offset: 0 };
+
+pub(super) struct Draining {
+    pub plan: DrainPlan,
+    pub since: MonoNanos,
+    pub cursor: usize,
+    pub total: usize,
+}
 
 impl Shard {
     pub(super) fn tick(&mut self, now: MonoNanos) {
@@ -48,8 +55,9 @@ impl Shard {
         }
     }
 
-    /// The receive buffer is empty.
+    /// The receive buffer is empty, and was read for the last time at `now` or later.
     pub(super) fn heard_all(&mut self, now: MonoNanos) {
+        self.emptied = now;
         if self.unheard_until == MonoNanos(u64::MAX) {
             self.p.socket.count_drops(&self.p.counters);
             self.unheard_until = now;

@@ -36,7 +36,7 @@ mod transport;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub use keys::IngestKeys;
 pub use session::{Began, Env, GatewaySession, LeafCheck, SensorSession, Session};
 
 use command::{Inbox, Inboxes, inbox};
-use shard::{Pulse, Shard, ShardParts, WAKER};
+use shard::{Shard, ShardParts, WAKER};
 use socket::Socket;
 
 use crate::identity::{Serial, ServerTls};
@@ -150,6 +150,13 @@ pub enum IngestError {
 enum Role {
     Main,
     Enrolment,
+}
+
+/// Signs of life of a shard.
+#[derive(Debug, Default)]
+struct Pulse {
+    last_turn: AtomicU64,
+    gone: AtomicBool,
 }
 
 /// The TLS configuration that new handshakes use. Published once for all shards: the moment the generation

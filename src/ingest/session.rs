@@ -16,7 +16,7 @@ use crate::limits::{
     GATEWAY_FRAMES_PER_SECOND, GATEWAY_SENSORS_MAX, PARTIAL_FRAME_TIMEOUT, SENSOR_FRAMES_BURST,
     SENSOR_FRAMES_PER_SECOND, SESSION_SILENCE_MIN,
 };
-use crate::live::{GatewayIndex, LiveState, Observed, OwnerRef, SlotHandle, Writer};
+use crate::live::{GatewayIndex, LiveState, Observed, OwnerRef, Receipt, SlotHandle, Writer};
 use crate::time::{MonoNanos, UnixMillis};
 use crate::wire::close::CloseCode;
 use crate::wire::frame::{Frame, FrameError, StreamFrames, frames};
@@ -37,8 +37,24 @@ pub struct Env<'a> {
     pub counters: &'a ShardCounters,
     /// Now.
     pub now: MonoNanos,
+    /// What is read now came in after this: the socket was empty then.
+    pub emptied: MonoNanos,
     /// Until then datagrams may have been lost in our own receive buffer.
     pub unheard_until: MonoNanos,
+}
+
+impl Env<'_> {
+    /// Of a datagram.
+    #[inline]
+    fn receipt(&self) -> Receipt {
+        Receipt { at: self.now, after: self.emptied, unheard_until: self.unheard_until }
+    }
+
+    /// Of what a stream brought: what is lost on the way comes again.
+    #[inline]
+    fn stream_receipt(&self) -> Receipt {
+        Receipt { unheard_until: MonoNanos::NEVER, ..self.receipt() }
+    }
 }
 
 /// A connection after its handshake. Public because it is all that ingest does with a peer's bytes, without the
@@ -342,7 +358,7 @@ impl SensorSession {
         }
         self.interval_ms = frame.known.interval_ms.to_native();
         let writer = Writer::Direct { epoch: self.epoch };
-        let observed = env.live.observe_unheard(self.slot, writer, &frame, env.now, env.unheard_until);
+        let observed = env.live.observe_receipt(self.slot, writer, &frame, env.receipt());
         env.counters.observed[observed.index()].add(1);
         match observed {
             Observed::NotOwner => Err(CloseCode::Replaced),
@@ -386,7 +402,8 @@ impl Relay {
                 env.counters.not_covered.add(1);
                 return self.refuse(CloseCode::NotCovered, "not_covered", env);
             }
-            let observed = env.live.observe(slot, Writer::Gateway(self.index), &frame, env.now);
+            let observed =
+                env.live.observe_receipt(slot, Writer::Gateway(self.index), &frame, env.stream_receipt());
             if observed == Observed::StaleSlot && !fresh {
                 self.slots.remove(&id);
                 continue;

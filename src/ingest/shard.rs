@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Receiver;
@@ -19,13 +19,14 @@ use quinn_proto::{
 };
 
 use super::admission::{Admission, PeerLog, admit};
-use super::command::{DrainPlan, Inboxes, ShardCommand};
+use super::command::{Inboxes, ShardCommand};
 use super::connection::{Conn, Left, Phase, Said, Step};
 use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
+use super::housekeeping::Draining;
 use super::session::{Env, LeafCheck};
 use super::socket::{Packet, Socket};
 use super::timers::Timers;
-use super::{IngestError, Role, SharedTls};
+use super::{IngestError, Pulse, Role, SharedTls};
 use crate::limits::{
     BATCHES_PER_TURN, COMMANDS_PER_TURN, CONTROL_TIMEOUT, HANDSHAKE_QUEUE, HANDSHAKE_STEPS_PER_TURN,
     HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
@@ -36,16 +37,9 @@ use crate::wire::close::CloseCode;
 
 const SOCKET: Token = Token(0);
 pub(super) const WAKER: Token = Token(1);
-/// Housekeeping rhythm; also how stale [`Pulse::last_turn`] can be at most while the shard lives.
+/// Housekeeping rhythm; also how stale [`super::Pulse::last_turn`] can be at most while the shard lives.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 const TIMERS_PER_TURN: usize = 1_024;
-
-/// Signs of life of a shard.
-#[derive(Debug, Default)]
-pub(super) struct Pulse {
-    pub last_turn: AtomicU64,
-    pub gone: AtomicBool,
-}
 
 /// What a shard is made of.
 pub(super) struct ShardParts {
@@ -74,13 +68,6 @@ pub(super) struct ShardParts {
 pub(super) enum Work {
     Accept(Box<Incoming>),
     Packet(u32, ConnectionEvent),
-}
-
-pub(super) struct Draining {
-    pub plan: DrainPlan,
-    pub since: MonoNanos,
-    pub cursor: usize,
-    pub total: usize,
 }
 
 pub(super) struct Shard {
@@ -113,6 +100,8 @@ pub(super) struct Shard {
     pub(super) deaf_until: MonoNanos,
     /// Until then packets were lost in our receive buffer; the largest value: it is not empty yet.
     pub(super) unheard_until: MonoNanos,
+    /// The socket was last seen empty then: what is read comes in after this.
+    pub(super) emptied: MonoNanos,
     pub(super) stop: bool,
 }
 
@@ -150,6 +139,7 @@ impl Shard {
             last_tick: MonoNanos::NEVER,
             deaf_until: MonoNanos::NEVER,
             unheard_until: MonoNanos::NEVER,
+            emptied: MonoNanos::NEVER,
             stop: false,
             p: parts,
         }
@@ -165,7 +155,8 @@ impl Shard {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(8);
         while !self.stop {
-            let wait = self.wait(self.p.clock.mono());
+            let before = self.p.clock.mono();
+            let wait = self.wait(before);
             if let Err(error) = self.p.poll.poll(&mut events, Some(wait))
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
@@ -179,6 +170,10 @@ impl Shard {
                         self.p.socket.writable(&self.p.counters);
                     }
                 }
+            }
+            if !self.readable {
+                // By the clock before the poll: whatever stops us after it, nothing had come by then.
+                self.emptied = before;
             }
             self.turn();
         }
@@ -400,10 +395,10 @@ impl Shard {
         now: MonoNanos,
         act: impl FnOnce(&mut Conn, &mut Step<'_>) -> T,
     ) -> Option<T> {
-        let (key, unheard_until) = (self.key(place as usize), self.unheard_until);
+        let (key, emptied, unheard_until) = (self.key(place as usize), self.emptied, self.unheard_until);
         let conn = self.conns.get_mut(place as usize).and_then(Option::as_deref_mut)?;
         let mut step = Step {
-            env: Env { live: &self.p.live, counters: &self.p.counters, now, unheard_until },
+            env: Env { live: &self.p.live, counters: &self.p.counters, now, emptied, unheard_until },
             instant: self.p.clock.instant_of(now),
             role: self.p.role,
             owner: OwnerRef { node: self.p.node, shard: self.p.number, connection: key },

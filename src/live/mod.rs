@@ -19,7 +19,8 @@
 //! old epoch finds out before it writes anything.
 //!
 //! Three clocks are kept apart: *transport* (anything came in), *heartbeat* (receipt minus age of the newest
-//! frame), *traffic* (the monitored counters grew). All are the server's monotonic time. The sensor's clock is
+//! frame), *traffic* (the monitored counters grew). All are the server's monotonic time. A server that stood still
+//! reads late, and knows how late at most: see [`Receipt`]. The sensor's clock is
 //! only compared with it; the sensor's uptime serves for jitter and rates, where differences count.
 //!
 //! Which frame is the newest is decided by boot id and sequence first, and by time only where these can't:

@@ -25,6 +25,8 @@ const JITTER_STEP_MAX_MS: u64 = 60_000;
 /// by this if those are shorter.
 const OVERLAP_SLACK_MIN: Duration = Duration::from_secs(2);
 const OVERLAP_SLACK_MAX: u64 = 3 * INTERVAL_MAX.as_nanos() as u64;
+const SLACK: u64 = FRAME_TIME_SLACK.as_nanos() as u64;
+const DISTRUST: u64 = SEQUENCE_DISTRUST_MIN.as_nanos() as u64;
 /// Heartbeats in one group of clock offsets; the least of this group and of the one before counts.
 const OFFSET_GROUP: u64 = 8;
 
@@ -41,20 +43,19 @@ impl LiveState {
         frame: &Frame<'_>,
         received: MonoNanos,
     ) -> Observed {
-        self.observe_unheard(handle, writer, frame, received, MonoNanos::NEVER)
+        self.observe_receipt(handle, writer, frame, Receipt::exact(received))
     }
 
-    /// As [`LiveState::observe`], by a reader that may itself have lost packets until `unheard_until`: a gap that
-    /// began before then says nothing about the sensor's link.
+    /// As [`LiveState::observe`], by a reader that says what it does not know of the frame's arrival.
     #[inline]
-    pub fn observe_unheard(
+    pub fn observe_receipt(
         &self,
         handle: SlotHandle,
         writer: Writer,
         frame: &Frame<'_>,
-        received: MonoNanos,
-        unheard_until: MonoNanos,
+        receipt: Receipt,
     ) -> Observed {
+        let received = receipt.at;
         let Some((chunk, place)) = self.slab.get(handle.index) else { return Observed::StaleSlot };
         let age_ms = u64::from(frame.header.age_ms);
         if u128::from(age_ms) > FRAME_AGE_MAX.as_millis() {
@@ -72,16 +73,21 @@ impl LiveState {
         };
 
         let body = frame.body_words();
-        let time = received.0.saturating_sub(age_ms * 1_000_000).max(1);
-        let last = chunk.last_heartbeat[place].load(Ordering::Relaxed);
         let mut misc = guard.get(words::MISC);
+        let step = Step {
+            time: received.0.saturating_sub(age_ms * 1_000_000).max(1),
+            waited: receipt.waited_nanos(),
+            last: chunk.last_heartbeat[place].load(Ordering::Relaxed),
+            last_waited: words::waited_nanos(misc),
+        };
         let mut arrivals = load_arrivals(&guard, misc);
-        arrivals.unheard |= last <= unheard_until.0;
-        let arrival = arrivals.judge(
-            body[words::B_BOOT],
-            body[words::B_SEQUENCE],
-            compare(time, last, body[words::B_INTERVAL_FLAGS] as u32),
-        );
+        arrivals.unheard |= step.last <= receipt.unheard_until.0;
+        let (boot, sequence) = (body[words::B_BOOT], body[words::B_SEQUENCE]);
+        let mut when = step.compare(body[words::B_INTERVAL_FLAGS] as u32);
+        if boot != arrivals.boot && arrivals.high != 0 {
+            when = step.compare_boots(&body, guard.get(words::B_UPTIME), via.is_some(), when);
+        }
+        let arrival = arrivals.judge(boot, sequence, when);
         let transport = guard.get(words::LAST_TRANSPORT).max(received.0);
         guard.set(words::LAST_TRANSPORT, transport);
         misc = store_arrivals(&mut guard, &arrivals, misc);
@@ -96,8 +102,7 @@ impl LiveState {
             };
         }
 
-        let time = time.max(last);
-        misc = self.make_current(&mut guard, arrival, &body, time, last, misc);
+        misc = self.make_current(&mut guard, arrival, &body, &step, misc);
         guard.set(words::LAST_RECEIVED, received.0);
         guard.set(words::MISC, misc | words::MARK_HEARD);
         let gateway_cert = guard.get(words::GATEWAY_CERT);
@@ -107,7 +112,7 @@ impl LiveState {
             guard.set(words::GATEWAY_CERT, words::join(via.map_or(0, |index| index.0 + 1), cert));
             self.gateways.sensor_moved(before, via);
         }
-        chunk.last_heartbeat[place].store(time, Ordering::Relaxed);
+        chunk.last_heartbeat[place].store(step.news(), Ordering::Relaxed);
         let goodbye = (body[words::B_INTERVAL_FLAGS] >> 32) as u32 & FLAG_GOODBYE != 0;
         chunk.change(place, |flags| {
             SlotFlags(flags.0 | SlotFlags::SEEN.0 | SlotFlags::HEARD.0)
@@ -124,25 +129,26 @@ impl LiveState {
         guard: &mut Guard<'_, WORDS>,
         arrival: Arrival,
         body: &[u64; BODY_WORDS],
-        time: u64,
-        last: u64,
+        instants: &Step,
         mut misc: u64,
     ) -> u64 {
+        let time = instants.news();
         let stage = |word: u64| (word >> words::STAGE_SHIFT) as u8;
         let stage_changed =
             arrival == Arrival::First || stage(guard.get(words::B_STATES)) != stage(body[words::B_STATES]);
         if stage_changed {
             guard.set(words::STAGE_SINCE, time);
         }
-        let offset =
-            millis(MonoNanos(time)).saturating_sub(body[words::B_CLOCK] as i64 / 1_000).max(i64::MIN + 1);
+        let clock_ms = body[words::B_CLOCK] as i64 / 1_000;
+        let offset = millis(MonoNanos(instants.time)).saturating_sub(clock_ms).max(i64::MIN + 1);
+        let offset = instants.is_punctual().then_some(offset);
         if arrival == Arrival::Newest {
-            misc = step(guard, body, time, last, misc);
+            misc = follow(guard, body, instants, misc);
             misc = next_offset(guard, offset, misc);
         } else {
             // Counters start at zero with a boot: there is no step, and traffic gets its full time again.
             guard.set(words::LAST_TRAFFIC, time);
-            guard.set(words::OFFSET, offset_word(offset));
+            guard.set(words::OFFSET, offset.map_or(0, offset_word));
             guard.set(words::OFFSET_BEFORE, 0);
             misc = misc & !(0xff << 40) | 1 << 40;
             if arrival == Arrival::First {
@@ -152,7 +158,7 @@ impl LiveState {
                 ring_push::<RECENT_STARTS>(guard, words::RESTART_RING, restarts, MonoNanos(time));
                 misc = misc & !0xffff_ffff | u64::from(restarts.saturating_add(1));
                 misc &= !words::MARK_OVERLAP;
-                if overlap(body, time, last) {
+                if instants.overlaps(body) {
                     misc |= words::MARK_OVERLAP;
                 }
             }
@@ -160,36 +166,88 @@ impl LiveState {
         for (place, &word) in body.iter().enumerate() {
             guard.set(words::BODY + place, word);
         }
-        misc
+        words::with_waited(misc, instants.news_waited())
     }
 }
 
-/// A boot that is first heard at `time` says by its uptime since when it has been running. Was that well before
-/// the last word of the boot before?
-#[cold]
-fn overlap(body: &[u64; BODY_WORDS], time: u64, last: u64) -> bool {
-    let interval_ms = u64::from(body[words::B_INTERVAL_FLAGS] as u32);
-    let slack = (3_000_000 * interval_ms).clamp(OVERLAP_SLACK_MIN.as_nanos() as u64, OVERLAP_SLACK_MAX);
-    let running_since = time.saturating_sub(body[words::B_UPTIME].saturating_mul(1_000_000));
-    last.saturating_sub(running_since) > slack
+/// The step from the newest heartbeat to this frame, in engine nanoseconds. Either may have come in earlier than
+/// told, by as long as it may have waited to be read: after the server itself stood still, a copy of something
+/// old looks as new as anything. So what an order in time decides here has to hold for every moment at which
+/// both may have come in.
+struct Step {
+    time: u64,
+    waited: u64,
+    last: u64,
+    last_waited: u64,
 }
 
-/// A frame's time against the newest heartbeat's.
-fn compare(time: u64, last: u64, interval_ms: u32) -> Time {
-    const SLACK: u64 = FRAME_TIME_SLACK.as_nanos() as u64;
-    const DISTRUST: u64 = SEQUENCE_DISTRUST_MIN.as_nanos() as u64;
-    const INTERVAL_MAX_MS: u64 = INTERVAL_MAX.as_millis() as u64;
-    if time.saturating_add(SLACK) < last {
-        return Time::Older;
+impl Step {
+    /// The frame's time against the newest heartbeat's.
+    #[inline]
+    fn compare(&self, interval_ms: u32) -> Time {
+        const INTERVAL_MAX_MS: u64 = INTERVAL_MAX.as_millis() as u64;
+        if self.time.saturating_add(SLACK) < self.last.saturating_sub(self.last_waited) {
+            return Time::Older;
+        }
+        let three_intervals = 3 * u64::from(interval_ms).min(INTERVAL_MAX_MS) * 1_000_000;
+        let distrusted = three_intervals.max(DISTRUST).saturating_add(self.waited);
+        if self.time.saturating_sub(self.last) > distrusted { Time::LongAfter } else { Time::Newer }
     }
-    let three_intervals = 3 * u64::from(interval_ms).min(INTERVAL_MAX_MS) * 1_000_000;
-    if time.saturating_sub(last) > three_intervals.max(DISTRUST) { Time::LongAfter } else { Time::Newer }
+
+    /// A frame of another boot also says by its uptime since when that boot is running, and so which of the two came
+    /// first. Behind a gateway nothing else tells a copy of an older boot from a start (over a connection of its
+    /// own a copy is refused with the connection), and if one did pass for a start, the next frame sets it right.
+    #[cold]
+    fn compare_boots(&self, body: &[u64; BODY_WORDS], uptime_ms: u64, is_relayed: bool, when: Time) -> Time {
+        let start = |time: u64, uptime_ms: u64| time.saturating_sub(uptime_ms.saturating_mul(1_000_000));
+        let this = start(self.time, body[words::B_UPTIME]);
+        if is_relayed
+            && when == Time::Newer
+            && this.saturating_add(SLACK) < start(self.last.saturating_sub(self.last_waited), uptime_ms)
+        {
+            return Time::Older;
+        }
+        let is_later =
+            this.saturating_sub(self.waited) > start(self.last, uptime_ms).saturating_add(DISTRUST);
+        if is_later && when == Time::Newer { Time::LongAfter } else { when }
+    }
+
+    /// Time of the newest heartbeat if this frame is it: never before the one that was the newest.
+    #[inline]
+    fn news(&self) -> u64 {
+        self.time.max(self.last)
+    }
+
+    /// How much earlier than [`Step::news`] it may have come in.
+    #[inline]
+    fn news_waited(&self) -> u64 {
+        let waited = if self.waited > SLACK { self.waited } else { 0 };
+        let behind = self.last.saturating_sub(self.time);
+        if behind > SLACK { behind.saturating_add(waited) } else { waited }
+    }
+
+    /// The frame was read when it came in.
+    #[inline]
+    fn is_punctual(&self) -> bool {
+        self.waited <= SLACK
+    }
+
+    /// A boot that is first heard now says by its uptime since when it has been running. Was that well before
+    /// the last word of the boot before?
+    #[cold]
+    fn overlaps(&self, body: &[u64; BODY_WORDS]) -> bool {
+        let interval_ms = u64::from(body[words::B_INTERVAL_FLAGS] as u32);
+        let slack = (3_000_000 * interval_ms).clamp(OVERLAP_SLACK_MIN.as_nanos() as u64, OVERLAP_SLACK_MAX);
+        let running_since = self.time.saturating_sub(body[words::B_UPTIME].saturating_mul(1_000_000));
+        self.last.saturating_sub(self.last_waited).saturating_sub(running_since) > slack
+    }
 }
 
 /// Rates, jitter and traffic from the step between two heartbeats of one boot. A counter that went
 /// backwards gives no rate and no traffic for this step, and the next step starts from it.
 #[inline]
-fn step(guard: &mut Guard<'_, WORDS>, body: &[u64; BODY_WORDS], time: u64, last: u64, misc: u64) -> u64 {
+fn follow(guard: &mut Guard<'_, WORDS>, body: &[u64; BODY_WORDS], instants: &Step, misc: u64) -> u64 {
+    let (time, last) = (instants.news(), instants.last);
     let packets = body[words::B_RX_PACKETS].checked_sub(guard.get(words::B_RX_PACKETS));
     if packets.is_some_and(|packets| packets > 0) {
         guard.set(words::LAST_TRAFFIC, time);
@@ -199,8 +257,10 @@ fn step(guard: &mut Guard<'_, WORDS>, body: &[u64; BODY_WORDS], time: u64, last:
         return misc;
     }
     let (mut drops_rate, mut jitter) = words::floats(guard.get(words::DROPS_JITTER));
-    let difference = ((time - last) / 1_000_000).abs_diff(uptime).min(JITTER_STEP_MAX_MS);
-    jitter += (difference as f32 - jitter) / 16.0;
+    if instants.is_punctual() && instants.last_waited == 0 {
+        let difference = ((time - last) / 1_000_000).abs_diff(uptime).min(JITTER_STEP_MAX_MS);
+        jitter += (difference as f32 - jitter) / 16.0;
+    }
     let mut marks = misc;
     let bytes = body[words::B_RX_BYTES].checked_sub(guard.get(words::B_RX_BYTES));
     let drops = body[words::B_RX_DROPPED].checked_sub(guard.get(words::B_RX_DROPPED));
@@ -210,9 +270,12 @@ fn step(guard: &mut Guard<'_, WORDS>, body: &[u64; BODY_WORDS], time: u64, last:
         let seconds = uptime as f32 / 1_000.0;
         let weight = if misc & words::MARK_RATES != 0 { seconds / (RATE_SECONDS + seconds) } else { 1.0 };
         let (bytes_rate, packets_rate) = words::floats(guard.get(words::RATES));
-        let follow = |rate: f32, count: u64| rate + weight * (count as f32 / seconds - rate);
-        guard.set(words::RATES, words::join_floats(follow(bytes_rate, bytes), follow(packets_rate, packets)));
-        drops_rate = follow(drops_rate, drops);
+        let approach = |rate: f32, count: u64| rate + weight * (count as f32 / seconds - rate);
+        guard.set(
+            words::RATES,
+            words::join_floats(approach(bytes_rate, bytes), approach(packets_rate, packets)),
+        );
+        drops_rate = approach(drops_rate, drops);
         marks |= words::MARK_RATES;
     }
     guard.set(words::DROPS_JITTER, words::join_floats(drops_rate, jitter));
@@ -221,7 +284,8 @@ fn step(guard: &mut Guard<'_, WORDS>, body: &[u64; BODY_WORDS], time: u64, last:
 
 /// Keeps the least offset of this group of heartbeats and of the one before it.
 #[inline]
-fn next_offset(guard: &mut Guard<'_, WORDS>, offset: i64, misc: u64) -> u64 {
+fn next_offset(guard: &mut Guard<'_, WORDS>, offset: Option<i64>, misc: u64) -> u64 {
+    let Some(offset) = offset else { return misc };
     let beats = misc >> 40 & 0xff;
     let current = guard.get(words::OFFSET);
     if beats >= OFFSET_GROUP {

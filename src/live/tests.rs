@@ -106,8 +106,8 @@ fn an_older_frame_never_brings_values_back() {
     assert_eq!(b.send(&b.beat(2), 0, at(21_000)), Observed::Duplicate);
     let old = FRAME_AGE_MAX.as_millis() as u32 + 1;
     assert_eq!(b.send(&b.beat(4), old, at(22_000)), Observed::TooOld);
-    // A higher sequence that claims to be older than the newest moves the window only.
-    assert_eq!(b.send(&b.beat(5), 15_000, at(30_000)), Observed::Late);
+    // A higher sequence is news, whatever it claims of its time; last-seen does not go back for it.
+    assert_eq!(b.send(&b.beat(5), 15_000, at(30_000)), Observed::Current);
     assert_eq!(b.see().last_heartbeat, at(20_000));
 }
 
@@ -358,11 +358,12 @@ fn columns_say_what_changed_and_what_holds() {
 #[test]
 fn what_our_own_buffer_lost_is_not_held_against_the_link() {
     let b = Bench::new();
-    let hear = |sequence, received, unheard_until| {
+    let hear = |sequence, at, unheard_until| {
         let mut bytes = Vec::new();
         write_frame(&b.beat(sequence), 0, &mut bytes);
         let (frame, _) = read_frame(&bytes).expect("our frame");
-        let seen = b.live.observe_unheard(b.handle, b.writer, &frame, received, unheard_until);
+        let receipt = Receipt { unheard_until, ..Receipt::exact(at) };
+        let seen = b.live.observe_receipt(b.handle, b.writer, &frame, receipt);
         assert_eq!(seen, Observed::Current);
     };
     hear(1, at(0), MonoNanos::NEVER);
@@ -373,6 +374,56 @@ fn what_our_own_buffer_lost_is_not_held_against_the_link() {
     // From here on a gap is a gap.
     hear(22, at(30_000), at(10_000));
     assert_eq!((b.see().lost, b.see().window_expected), (1, 3));
+}
+
+#[test]
+fn a_copy_that_waited_for_a_suspended_reader_is_not_news() {
+    let b = Bench::new();
+    let hear = |beat: &Heartbeat, now, emptied| {
+        let mut bytes = Vec::new();
+        write_frame(beat, 0, &mut bytes);
+        let (frame, _) = read_frame(&bytes).expect("our frame");
+        let receipt = Receipt { after: emptied, ..Receipt::exact(now) };
+        b.live.observe_receipt(b.handle, b.writer, &frame, receipt)
+    };
+    let (boot_before, old) = (b.beat(9), b.beat(1));
+    let new_boot = |sequence| Heartbeat { boot_id: old.boot_id + 1, ..b.beat(sequence) };
+    assert_eq!(hear(&boot_before, at(0), at(0)), Observed::Current);
+    for sequence in 1..=3 {
+        assert_eq!(hear(&new_boot(sequence), at(1_000 * sequence), at(1_000 * sequence)), Observed::Current);
+    }
+    // The reader stands still for five minutes; what it finds then came in at any time of these.
+    assert_eq!(hear(&new_boot(2), at(303_000), at(3_000)), Observed::Duplicate);
+    assert_eq!(hear(&old, at(303_000), at(3_000)), Observed::BeyondWindow);
+    assert_eq!(b.see().last_heartbeat, at(3_000));
+    assert_eq!((b.see().rollbacks, b.see().restarts), (0, 1));
+    // What comes when it reads again as it should is known to be long after.
+    assert_eq!(hear(&new_boot(2), at(304_000), at(303_900)), Observed::Current);
+    assert_eq!(b.see().rollbacks, 1);
+}
+
+#[test]
+fn behind_a_gateway_an_older_boot_is_known_by_its_uptime() {
+    let b = Bench::new();
+    let gateway = b.live.insert_gateway(GatewayId::from_number(5), &[SiteIndex(0)]).expect("room");
+    let Writer::Direct { epoch } = b.writer else { panic!("direct") };
+    b.live.release(b.handle, epoch, at(0));
+    let hear = |boot: u64, uptime_ms: u64, sequence: u64, now: u64| {
+        let beat = Heartbeat { boot_id: boot, uptime_ms, ..b.beat(sequence) };
+        observe(&b.live, b.handle, Writer::Gateway(gateway), &beat, 0, at(now))
+    };
+    // The first that a server hears is a new boot; then a copy of the one before comes out of some queue.
+    assert_eq!(hear(2, 10_000, 1, 600_000), Observed::Current);
+    assert_eq!(hear(1, 420_000, 42, 605_000), Observed::BeyondWindow);
+    assert_eq!(hear(2, 20_000, 2, 610_000), Observed::Current);
+    // A copy whose boot had hardly begun passes for a start; the sensor's next word wins all the same once its boot
+    // is known to be the later one.
+    assert_eq!(hear(1, 1_000, 43, 615_000), Observed::Current);
+    assert_eq!(hear(2, 30_000, 3, 620_000), Observed::BeyondWindow);
+    assert_eq!(hear(3, 1_000, 1, 700_000), Observed::Current);
+    assert_eq!(hear(1, 300_000, 44, 701_000), Observed::BeyondWindow);
+    assert_eq!(hear(3, 11_000, 2, 710_000), Observed::Current);
+    assert_eq!(b.see().restarts, 2);
 }
 
 #[test]

@@ -214,6 +214,32 @@ pub struct SlabFull {
     pub slots_max: u32,
 }
 
+/// When a frame was read, and what its reader does not know of its arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Read from the socket then.
+    pub at: MonoNanos,
+    /// It arrived after this: by then the reader had read all that there was. Far from `at` when the reader stood
+    /// still, or is behind.
+    pub after: MonoNanos,
+    /// Until then packets may have been lost in the reader's own buffer: a gap that began before says nothing about
+    /// the sensor's link.
+    pub unheard_until: MonoNanos,
+}
+
+impl Receipt {
+    /// By a reader that misses nothing and is never late.
+    pub fn exact(at: MonoNanos) -> Receipt {
+        Receipt { at, after: at, unheard_until: MonoNanos::NEVER }
+    }
+
+    /// Longest time that the frame may have waited to be read.
+    #[inline]
+    pub(super) fn waited_nanos(&self) -> u64 {
+        self.at.0.saturating_sub(self.after.0)
+    }
+}
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

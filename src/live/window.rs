@@ -8,7 +8,8 @@
 //!   and is counted as *beyond the window*, since nobody can say whether it came before.
 //! - *duplicate*: its bit was set already. *Reordered*: it came after a later one.
 //! - *restart*: another boot id, in a frame that is not older than the newest. The heartbeats of that boot
-//!   before the first that arrives are lost too. A straggler of the boot before is never a second restart.
+//!   before the first that arrives are lost too. A straggler of the boot before is never a second restart, unless
+//!   its uptime shows that it is the later boot after all.
 //! - *rollback*: the sequence went backwards without a new boot id (a broken sensor, a restored image). It is
 //!   refused as duplicate or beyond the window until the sensor has had no newer heartbeat for
 //!   [`crate::limits::SEQUENCE_DISTRUST_MIN`] or three intervals; then its word is taken and the window starts
@@ -39,14 +40,14 @@ pub(super) struct Arrivals {
     pub(super) unheard: bool,
 }
 
-/// A frame's time against the newest heartbeat's.
+/// A frame's time against the newest heartbeat's, or its boot's against the newest boot's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
     /// Older, by more than the slack for rounding.
     Older,
     /// As new, or newer.
     Newer,
-    /// So much newer that the sensor's sequence is no longer trusted over it.
+    /// So much newer that the sensor's sequence, or what was heard of its boot before, is no longer trusted over it.
     LongAfter,
 }
 
@@ -85,8 +86,9 @@ impl Arrivals {
             return self.judge_other_boot(boot, sequence, time);
         }
         if sequence > self.high {
+            // Whatever its time says: a sensor makes its heartbeats in the order of their numbers.
             self.advance(sequence);
-            return if time == Time::Older { Arrival::Late } else { Arrival::Newest };
+            return Arrival::Newest;
         }
         if time == Time::LongAfter {
             self.rollbacks = self.rollbacks.saturating_add(1);

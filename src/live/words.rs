@@ -32,7 +32,7 @@ pub(super) const RATES: usize = 41;
 /// Drops a second (low half), jitter in milliseconds (high half), as `f32`.
 pub(super) const DROPS_JITTER: usize = 42;
 /// Restarts (bits 0-31), expected heartbeats in the window (32-39), heartbeats in this offset group
-/// (40-47), `MARK_*` (48-63).
+/// (40-47), `MARK_*` (48-51), seconds that the newest heartbeat may have waited to be read (52-63).
 pub(super) const MISC: usize = 43;
 /// Gateway index + 1 (low half), end of certificate in Unix seconds (high half); zero = none.
 pub(super) const GATEWAY_CERT: usize = 44;
@@ -84,6 +84,23 @@ const _: () = assert!(offset_of!(ArchivedHeartbeat, boot_id) == 16);
 const _: () = assert!(offset_of!(ArchivedHeartbeat, interval_ms).is_multiple_of(8));
 const _: () = assert!(offset_of!(ArchivedHeartbeat, rx_packets).is_multiple_of(8));
 const _: () = assert!(size_of::<super::slot::Slot<WORDS>>() == 512);
+
+const WAITED_SHIFT: u32 = 52;
+/// This, and anything longer.
+const WAITED_MAX: u64 = 0xfff;
+
+/// The word with how much earlier the newest heartbeat may have come in than its time says.
+pub(super) fn with_waited(misc: u64, nanos: u64) -> u64 {
+    misc & !(WAITED_MAX << WAITED_SHIFT) | nanos.div_ceil(1_000_000_000).min(WAITED_MAX) << WAITED_SHIFT
+}
+
+/// The same, read back: whole seconds, rounded up.
+pub(super) fn waited_nanos(misc: u64) -> u64 {
+    match misc >> WAITED_SHIFT {
+        WAITED_MAX => u64::MAX,
+        seconds => seconds * 1_000_000_000,
+    }
+}
 
 /// What a word means to the checkpoint image.
 #[derive(Clone, Copy, PartialEq, Eq)]

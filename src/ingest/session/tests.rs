@@ -20,7 +20,13 @@ impl Bench {
     }
 
     fn env(&self) -> Env<'_> {
-        Env { live: &self.live, counters: &self.counters, now: self.now, unheard_until: MonoNanos::NEVER }
+        Env {
+            live: &self.live,
+            counters: &self.counters,
+            now: self.now,
+            emptied: self.now,
+            unheard_until: MonoNanos::NEVER,
+        }
     }
 
     fn register(&self, number: u64, site: SiteIndex) -> SensorId {

@@ -83,6 +83,8 @@ impl Sensor {
     pub fn hear(&mut self, news: News) {
         let heard = &mut self.heard;
         let before = heard.last;
+        // Last-seen never goes back: what came before may have waited for a suspended server.
+        let news = News { time: news.time.max(before.map_or(0, |last| last.time)), ..news };
         if before.is_some_and(|last| (news.boot, news.sequence) <= (last.boot, last.sequence)) {
             return;
         }

@@ -86,6 +86,8 @@ pub struct Run {
     per_site: usize,
     frames: Vec<Vec<Frame>>,
     buffered: Vec<Frame>,
+    /// The server had read all that there was.
+    emptied: u64,
     gateway_cut_until: Vec<u64>,
     dead_listener_until: u64,
     suspended_until: u64,
@@ -134,6 +136,7 @@ impl Run {
             per_site,
             frames: Vec::new(),
             buffered: Vec::new(),
+            emptied: 0,
             gateway_cut_until: vec![0; sites],
             dead_listener_until: 0,
             suspended_until: 0,
@@ -195,9 +198,13 @@ impl Run {
             late.retain(|frame| !frame.sensor.is_multiple_of(3));
             let mut due = due;
             due.sort_by_key(|frame| frame.at);
-            for frame in late.into_iter().chain(due) {
-                self.deliver(&frame);
+            for frame in late {
+                self.deliver(&frame, self.emptied);
             }
+            for frame in due {
+                self.deliver(&frame, frame.at);
+            }
+            self.emptied = self.now;
             self.sweep();
             self.judge();
             if second.is_multiple_of(30) {
@@ -278,20 +285,22 @@ impl Run {
         let connection = sensor.connection;
         let frame = Frame { at: made, sensor: number as u32, connection, age: 0, clock_us, news };
         let straggler = dice.once_in(200).then(|| dice.up_to(3_000, 40_000));
+        let mut sent = Vec::new();
+        if sensor.cut_until <= made {
+            sent = std::mem::take(&mut sensor.backlog);
+            sent.push(frame);
+        } else if sensor.backlog.len() < 20 && !number.is_multiple_of(2) {
+            // Kept and sent late, unless a reboot comes before.
+            sensor.backlog.push(frame);
+        }
         if goodbye {
             sensor.reboot(made + dice.up_to(40_000, 200_000));
         } else if sensor.installing && dice.once_in(3) {
             sensor.reboot(made + dice.up_to(30_000, 260_000));
         }
-        if sensor.cut_until > made {
-            // Kept and sent late, or gone.
-            if sensor.backlog.len() < 20 && !number.is_multiple_of(2) {
-                sensor.backlog.push(frame);
-            }
+        if sent.is_empty() {
             return;
         }
-        let mut sent = std::mem::take(&mut sensor.backlog);
-        sent.push(frame);
         if let Some(late) = straggler {
             // Somewhere a queue holds a copy, maybe until the connection is another.
             let at = made + late;

@@ -6,7 +6,9 @@ use fleetpulse::health::{
     ActiveMessage, Cause, Context, Engine, Lookup, Policy, PolicyPatch, RuleId, Subject, SweepSummary,
     Transition, TransitionKind,
 };
-use fleetpulse::live::{GatewayIndex, LiveState, Observed, OwnerRef, SiteIndex, SlotHandle, Writer, image};
+use fleetpulse::live::{
+    GatewayIndex, LiveState, Observed, OwnerRef, Receipt, SiteIndex, SlotHandle, Writer, image,
+};
 use fleetpulse::time::{Clock, MONO_ORIGIN, ManualClock, MonoNanos, UnixMillis};
 use fleetpulse::wire::frame::{read_frame, write_frame};
 use fleetpulse::wire::heartbeat::{FLAG_GOODBYE, Heartbeat, UpdateStage};
@@ -145,14 +147,17 @@ impl Run {
         }
     }
 
-    pub(super) fn deliver(&mut self, frame: &Frame) {
+    /// Hands a frame to the server. It came in after `emptied`, as far as the server knows.
+    pub(super) fn deliver(&mut self, frame: &Frame, emptied: u64) {
         let number = frame.sensor as usize;
         let site = self.site_of(number);
         let heard_before_start = frame.at < self.server.started;
         if heard_before_start || self.now <= self.dead_listener_until {
             return;
         }
-        let received = MonoNanos(MONO_ORIGIN.0 + (frame.at - self.server.started) * 1_000_000);
+        let mono = |at: u64| MonoNanos(MONO_ORIGIN.0 + at.saturating_sub(self.server.started) * 1_000_000);
+        let received = mono(frame.at);
+        let receipt = Receipt { after: mono(emptied), ..Receipt::exact(received) };
         let writer = if Run::has_gateway(site) {
             if self.gateway_cut_until[site] > frame.at {
                 return;
@@ -167,7 +172,7 @@ impl Run {
         let mut bytes = Vec::new();
         write_frame(&heartbeat(frame), frame.age, &mut bytes);
         let (read, _) = read_frame(&bytes).expect("our own frame");
-        let observed = self.server.live.observe(self.server.handles[number], writer, &read, received);
+        let observed = self.server.live.observe_receipt(self.server.handles[number], writer, &read, receipt);
         self.totals.reordered += u64::from(observed == Observed::Late);
         self.totals.frames += 1;
         let time = frame.at - u64::from(frame.age).min(frame.at);
