@@ -212,7 +212,9 @@ impl Run {
             }
         }
         self.refuse_until = 0;
-        self.now += SECOND;
+        // Whoever is suspended at the end is let go as at any other time: after more than a missed sweep.
+        let resumed = if self.now < self.suspended_until { self.now + 3 * SECOND } else { 0 };
+        self.now = (self.now + SECOND).max(resumed);
         self.sweep();
         self.judge();
         let active: HashSet<_> =
