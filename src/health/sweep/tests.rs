@@ -6,7 +6,7 @@ use crate::health::version::VersionTable;
 use crate::live::{GatewayIndex, OwnerRef, SiteIndex, SlotFacts, Writer};
 use crate::time::{MONO_ORIGIN, UnixMillis};
 use crate::wire::frame::{read_frame, write_frame};
-use crate::wire::heartbeat::Heartbeat;
+use crate::wire::heartbeat::{Heartbeat, NtpState};
 use crate::wire::id::{GatewayId, SiteId};
 
 const SITE: SiteIndex = SiteIndex(1);
@@ -37,6 +37,8 @@ struct Bench {
     /// Now, in seconds.
     now: f64,
     sequence: u64,
+    /// Moves when everything must be judged anew.
+    revision: u64,
     /// The journal takes transitions.
     takes: bool,
     /// Taken and not written.
@@ -54,6 +56,15 @@ fn owner(connection: u32) -> OwnerRef {
 
 fn subject(number: u64) -> Subject {
     Subject::Sensor(SensorId::from_number(number))
+}
+
+fn facts(lifecycle: Lifecycle) -> SlotFacts {
+    let (site, policy) = (SITE, PolicyIndex(0));
+    SlotFacts { kind: SensorType::OtCloud, lifecycle, site, policy, muted: false }
+}
+
+fn no_ntp(beat: &mut Heartbeat) {
+    beat.ntp_state = NtpState::Unreachable.to_wire();
 }
 
 /// Silent after 10 s, raised at once; a gateway after 5 s.
@@ -87,6 +98,7 @@ impl Bench {
             versions: VersionTable::default(),
             now: 0.0,
             sequence: 0,
+            revision: 0,
             takes: true,
             taken: Vec::new(),
             journal: HashSet::new(),
@@ -94,14 +106,7 @@ impl Bench {
     }
 
     fn insert(&self, number: u64) -> SlotHandle {
-        let facts = SlotFacts {
-            kind: SensorType::OtCloud,
-            lifecycle: Lifecycle::Active,
-            site: SITE,
-            policy: PolicyIndex(0),
-            muted: false,
-        };
-        self.live.insert(SensorId::from_number(number), facts).expect("room")
+        self.live.insert(SensorId::from_number(number), facts(Lifecycle::Active)).expect("room")
     }
 
     fn gateway(&self) -> GatewayIndex {
@@ -152,7 +157,7 @@ impl Bench {
             now: Now { mono: mono(now), unix: self.wall() },
             versions: &self.versions,
             lookup: &Sites,
-            revision: 0,
+            revision: self.revision,
         };
         let (takes, taken) = (self.takes, &mut self.taken);
         let mut offer = |transition: Transition| {
@@ -338,4 +343,105 @@ fn a_sensor_that_is_added_again_at_once_keeps_what_the_journal_has() {
     assert_eq!(verdict.journalled, verdict.active);
     assert!(bench.is_durable(1, RuleId::SelfTestFailed));
     assert_eq!(bench.journal.len(), 1);
+}
+
+/// Heard with a change of state at 10 s, silent from 15 s (so disconnected at 25 s) and heard again at 60 s, the
+/// same as before: the time in which nobody knew is not counted, and what was counted before it still is.
+#[test]
+fn a_rule_on_its_way_stands_still_while_it_is_unknown() {
+    const NTP: RuleId = RuleId::NtpUnreachable;
+    let way = [("ntp-unreachable", "raise_after", 30.0), ("ntp-unreachable", "clear_after", 30.0)];
+    for ends in [false, true] {
+        let mut bench = Bench::with(&way);
+        let handle = bench.insert(1);
+        let hear = |bench: &mut Bench, faulty: bool| {
+            bench.hear(1, |beat| {
+                if faulty {
+                    no_ntp(beat)
+                }
+            });
+        };
+        if ends {
+            // It holds from the start, without a wait of its own.
+            bench.policies = PolicyTable::new(policy(&[way[1], ("ntp-unreachable", "raise_after", 0.0)]));
+        }
+        for second in 1..=15 {
+            bench.now = f64::from(second);
+            hear(&mut bench, (second < 10) == ends);
+            bench.sweep_at(f64::from(second));
+        }
+        let is_active = |bench: &Bench| bench.engine.active_message(subject(1), NTP).is_some();
+        assert_eq!(is_active(&bench), ends);
+        while bench.now < 60.0 {
+            bench.sweep_at(bench.now + 1.0);
+            assert_eq!(is_active(&bench), ends, "at {}, ends: {ends}", bench.now);
+        }
+        let verdict = bench.live.verdict(handle.index);
+        assert!(verdict.active & SILENT.bit() != 0 && verdict.unknown & NTP.bit() != 0);
+        let mut changed = None;
+        while bench.now < 90.0 {
+            hear(&mut bench, !ends);
+            bench.sweep_at(bench.now + 1.0);
+            if changed.is_none() && is_active(&bench) != ends {
+                changed = Some(bench.now);
+            }
+        }
+        // 15 of the 30 seconds had passed, from 10 s to 25 s; the other 15 count from the sweep at 61 s.
+        assert_eq!(changed, Some(76.0), "ends: {ends}");
+    }
+}
+
+#[test]
+fn what_did_not_change_is_not_looked_at() {
+    let mut bench = Bench::new();
+    for number in 1..=3 {
+        bench.insert(number);
+    }
+    assert_eq!(bench.sweep_at(1.0).looked_at, 3, "they are new");
+    for number in 1..=3 {
+        bench.hear(number, |_| ());
+    }
+    let looks = |bench: &mut Bench, until: u32| -> Vec<u32> {
+        let from = bench.now as u32 + 1;
+        (from..=until).map(|second| bench.sweep_at(f64::from(second)).looked_at).collect()
+    };
+    assert_eq!(looks(&mut bench, 5), [3, 0, 0, 0], "they were heard");
+    bench.hear(2, |_| ());
+    assert_eq!(looks(&mut bench, 8), [1, 0, 0]);
+    // Everything is judged anew, once.
+    bench.revision += 1;
+    assert_eq!(looks(&mut bench, 10), [3, 0]);
+    // The silence of two was due at 11 s; of the other, at 15 s.
+    assert_eq!(looks(&mut bench, 20), [2, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+    // Slots that nobody has any more are let go of, once.
+    bench.live.remove(SensorId::from_number(3)).expect("registered");
+    assert_eq!(looks(&mut bench, 23), [1, 0, 0]);
+}
+
+#[test]
+fn a_message_that_must_end_ends_at_once_and_for_good() {
+    let mut bench = Bench::with(&[("ntp-unreachable", "raise_after", 0.0)]);
+    let handle = bench.insert(1);
+    bench.sweep_at(1.0);
+    bench.hear(1, no_ntp);
+    bench.sweep_at(2.0);
+    assert_eq!(bench.verdict(1).active, RuleId::NtpUnreachable.bit());
+    // On its way to its end when the sensor is taken out of service.
+    bench.policies = PolicyTable::new(policy(&[("ntp-unreachable", "clear_after", 30.0)]));
+    bench.hear(1, |_| ());
+    bench.sweep_at(3.0);
+    assert_eq!(bench.verdict(1).active, RuleId::NtpUnreachable.bit());
+    let idle = Engine::new(Duration::from_secs(1)).pending_image(mono(3.0)).len();
+    assert!(bench.engine.pending_image(mono(3.0)).len() > idle, "the end is on its way");
+    assert!(bench.live.set_facts(handle, facts(Lifecycle::PendingReactivation)));
+    let summary = bench.sweep_at(4.0);
+    assert_eq!((summary.looked_at, summary.cleared), (1, 1));
+    assert_eq!(bench.verdict(1).active, RuleId::PendingReactivation.bit());
+    assert_eq!(bench.engine.pending_image(mono(4.0)).len(), idle, "nothing is on its way");
+    for second in 5..40 {
+        let summary = bench.sweep_at(f64::from(second));
+        assert_eq!((summary.looked_at, summary.raised, summary.cleared), (0, 0, 0), "at {second}");
+    }
+    bench.write_down();
+    assert_eq!(bench.journal, HashSet::from([(subject(1), RuleId::PendingReactivation)]));
 }
