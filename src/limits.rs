@@ -401,8 +401,11 @@ pub const SITES_MAX: usize = 1_000_000;
 pub const GATEWAY_SITES_MAX: usize = 4_096;
 /// Commands that succeed or fail together. At about 150 bytes a change a batch stays below 2 MB.
 pub const COMMANDS_PER_BATCH_MAX: usize = 10_000;
-/// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB.
+/// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB. Messages that
+/// ended are remembered as long as the entries that ended them.
 pub const JOURNAL_ENTRIES_MAX: u64 = 10_000_000;
+/// Journal entries forgotten in one transaction: the next batch waits for no more than that.
+pub const JOURNAL_FORGET_MAX: usize = 10_000;
 /// Journal entries that one page of a query looks at; a page that finds less says how to go on.
 pub const JOURNAL_SCAN_MAX: usize = 50_000;
 /// Values of evidence in one journal entry.

@@ -14,7 +14,7 @@ use super::fleet::FleetService;
 use super::stop::StopSignal;
 use super::tap::Taps;
 use crate::health::{EvidenceValue, Subject, Transition, TransitionKind};
-use crate::limits::JOURNAL_BATCH_MAX;
+use crate::limits::{JOURNAL_BATCH_MAX, JOURNAL_FORGET_MAX};
 use crate::store::{self, EntryEvidence, EntryKind, JournalEntry, Store};
 use crate::time::{Clock, MonoNanos, Now};
 use crate::wire::id::SiteId;
@@ -25,8 +25,6 @@ const RETRY: Duration = Duration::from_millis(500);
 const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 /// Wall time that moved so much more or less than engine time between two looks is not trusted.
 const FORGET_CLOCK_JUMP: Duration = Duration::from_secs(3_600);
-/// Entries forgotten in one go.
-const FORGET_MOST: usize = 10_000;
 
 /// What the journal tells of itself.
 #[derive(Debug, Default)]
@@ -155,11 +153,11 @@ impl JournalThread {
             tracing::warn!("wall time jumped; old journal entries are kept for another hour");
             return;
         }
-        match self.store.journal.forget(now.unix.minus(self.keep), FORGET_MOST) {
+        match self.store.journal.forget(now.unix.minus(self.keep), JOURNAL_FORGET_MAX) {
             Ok(0) => {}
             Ok(forgotten) => {
                 tracing::info!(forgotten, "old journal entries forgotten");
-                if forgotten == FORGET_MOST {
+                if forgotten == JOURNAL_FORGET_MAX {
                     forget.due = now.mono;
                 }
             }
@@ -271,5 +269,95 @@ fn intern(text: &str) -> &'static str {
             names.insert(kept);
             kept
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Register;
+    use crate::live::LiveState;
+    use crate::server::fleet::Desired;
+    use crate::time::{ManualClock, UnixMillis};
+    use crate::wire::id::SensorId;
+
+    const KEEP: Duration = Duration::from_secs(90 * 86_400);
+    const START: UnixMillis = UnixMillis(1_790_000_000_000);
+
+    /// The thread's parts on an empty register, with the means to move its time.
+    fn thread(dir: &std::path::Path) -> (JournalThread, Arc<ManualClock>) {
+        let store = Arc::new(Store::open(dir).expect("a store"));
+        let register = store.register.load().expect("a register");
+        let live = Arc::new(LiveState::with_capacity(1));
+        let fleet = FleetService::new(
+            Register::new(),
+            register.position,
+            Arc::clone(&store),
+            live,
+            Desired::default(),
+        );
+        let clock = Arc::new(ManualClock::new(START));
+        let thread = JournalThread {
+            transitions: crossbeam::channel::bounded(1).1,
+            durable: crossbeam::channel::bounded(1).0,
+            store,
+            fleet: Arc::new(fleet.expect("room")),
+            stats: Arc::default(),
+            taps: Arc::default(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            keep: KEEP,
+            stop: StopSignal::default(),
+        };
+        (thread, clock)
+    }
+
+    /// One message of each sensor, raised and cleared at once.
+    fn fill(store: &Store, sensors: std::ops::Range<u64>, at: UnixMillis) {
+        let entry = |sensor: u64, kind| JournalEntry {
+            subject: store::Subject::Sensor(SensorId::from_number(sensor)),
+            site: None,
+            rule: "disconnected".into(),
+            kind,
+            at,
+            since: at,
+            evidence: Vec::new(),
+            folded_into: None,
+            muted: false,
+            detection_delay_ms: None,
+            reason: None,
+        };
+        let kinds = [EntryKind::Raised, EntryKind::Cleared];
+        let entries: Vec<_> = sensors.flat_map(|sensor| kinds.map(|kind| entry(sensor, kind))).collect();
+        for batch in entries.chunks(JOURNAL_BATCH_MAX) {
+            store.journal.append(batch).expect("written");
+        }
+    }
+
+    #[test]
+    fn old_entries_are_forgotten_in_pieces_and_only_by_a_clock_that_can_be_trusted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (thread, clock) = thread(dir.path());
+        let kept = || thread.store.journal.len().expect("a count") as usize;
+        let most = JOURNAL_FORGET_MAX;
+        fill(&thread.store, 0..most as u64, START.minus(KEEP));
+        fill(&thread.store, most as u64..most as u64 + 1, START);
+        let mut forget = Forget { due: clock.mono().plus(FORGET_EVERY), before: clock.now() };
+        thread.forget_old(&mut forget);
+        assert_eq!(kept(), 2 * most + 2, "never in the first hour");
+
+        clock.advance(FORGET_EVERY);
+        clock.step_unix(10 * FORGET_EVERY.as_millis() as i64);
+        thread.forget_old(&mut forget);
+        assert_eq!(kept(), 2 * most + 2, "wall time jumped");
+
+        clock.advance(FORGET_EVERY);
+        for left in [most + 2, 2] {
+            thread.forget_old(&mut forget);
+            assert_eq!(kept(), left, "one piece at a time, and no waiting between two");
+        }
+        thread.forget_old(&mut forget);
+        thread.forget_old(&mut forget);
+        assert_eq!(kept(), 2, "the new ones stay");
+        assert_eq!(thread.store.journal.ended().expect("a count"), 1);
     }
 }

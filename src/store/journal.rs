@@ -5,11 +5,15 @@
 //! twice. It keeps, for each subject and rule, whether a message is active and when the last one began: a
 //! message that is active is not raised again, one that is not is not cleared, and one that ended is not
 //! begun again by the same decision. So entries of one subject and rule always alternate.
+//!
+//! Nothing grows without bound. Entries go when they are too old or too many; what is known of a message that
+//! ended goes with the entry that ended it, so there is never more of it than there are entries. (The same
+//! decision is offered again within one sweep or one outage of the disk, not after the months that entries stay.)
 
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 use super::database::HealingDatabase;
 use super::document;
@@ -102,14 +106,7 @@ impl Journal {
     /// journal says so already.
     pub fn append(&self, entries: &[JournalEntry]) -> Result<Vec<Option<Position>>, StoreError> {
         let (places, last) = self.database.write(|transaction| {
-            let error = |cause: redb::TableError| self.database.error(cause);
-            let mut writer = Writer {
-                database: &self.database,
-                entries: transaction.open_table(ENTRIES).map_err(error)?,
-                index: transaction.open_table(INDEX).map_err(error)?,
-                active: transaction.open_table(ACTIVE).map_err(error)?,
-                ended: transaction.open_table(ENDED).map_err(error)?,
-            };
+            let mut writer = Writer::open(&self.database, transaction)?;
             let mut last = writer.last()?;
             // Written by a call that was told "no", because the last sync failed: they are there, and count
             // as written now when they are offered again.
@@ -137,14 +134,7 @@ impl Journal {
     /// known. The caller decides on the time: a clock that jumped must not empty the journal.
     pub fn forget(&self, before: UnixMillis, most: usize) -> Result<usize, StoreError> {
         self.database.write(|transaction| {
-            let error = |cause: redb::TableError| self.database.error(cause);
-            let mut writer = Writer {
-                database: &self.database,
-                entries: transaction.open_table(ENTRIES).map_err(error)?,
-                index: transaction.open_table(INDEX).map_err(error)?,
-                active: transaction.open_table(ACTIVE).map_err(error)?,
-                ended: transaction.open_table(ENDED).map_err(error)?,
-            };
+            let mut writer = Writer::open(&self.database, transaction)?;
             let mut forgotten = 0;
             while forgotten < most && writer.forget_first(|entry| entry.at < before)? {
                 forgotten += 1;
@@ -215,6 +205,15 @@ impl Journal {
         })
     }
 
+    /// Messages that ended and are remembered.
+    #[cfg(test)]
+    pub fn ended(&self) -> Result<u64, StoreError> {
+        self.database.read(|transaction| {
+            let table = transaction.open_table(ENDED).map_err(|cause| self.database.error(cause))?;
+            table.len().map_err(|cause| self.database.error(cause))
+        })
+    }
+
     /// True when it holds nothing.
     pub fn is_empty(&self) -> Result<bool, StoreError> {
         self.len().map(|entries| entries == 0)
@@ -278,7 +277,18 @@ struct Writer<'t> {
     ended: Table<'t, &'static [u8], (i64, i64)>,
 }
 
-impl Writer<'_> {
+impl<'t> Writer<'t> {
+    fn open(database: &'t HealingDatabase, transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+        let error = |cause: redb::TableError| database.error(cause);
+        Ok(Writer {
+            database,
+            entries: transaction.open_table(ENTRIES).map_err(error)?,
+            index: transaction.open_table(INDEX).map_err(error)?,
+            active: transaction.open_table(ACTIVE).map_err(error)?,
+            ended: transaction.open_table(ENDED).map_err(error)?,
+        })
+    }
+
     fn error(&self, cause: redb::StorageError) -> StoreError {
         self.database.error(cause)
     }
@@ -300,8 +310,7 @@ impl Writer<'_> {
     fn append(&mut self, sequence: u64, entry: &JournalEntry, bytes: &[u8]) -> Result<bool, StoreError> {
         let database = self.database;
         let error = |cause: redb::StorageError| database.error(cause);
-        let mut key = entry.subject.to_bytes().to_vec();
-        key.extend_from_slice(cut(&entry.rule).as_bytes());
+        let key = message_key(entry);
         match entry.kind {
             EntryKind::Raised => {
                 let ended = self.ended.get(key.as_slice()).map_err(error)?.map(|ended| ended.value());
@@ -354,9 +363,23 @@ impl Writer<'_> {
         for key in index_keys(&entry, sequence) {
             self.index.remove(key.as_slice()).map_err(error)?;
         }
+        if entry.kind == EntryKind::Cleared {
+            let key = message_key(&entry);
+            // A message that was raised after this end has an end of its own, which stays for longer. The
+            // beginning tells too, for a clock that went back between raise and end.
+            let ended = self.ended.get(key.as_slice()).map_err(error)?.map(|ended| ended.value());
+            if ended.is_some_and(|(since, at)| at <= entry.at.0 || since == entry.since.0) {
+                self.ended.remove(key.as_slice()).map_err(error)?;
+            }
+        }
         self.entries.remove(sequence).map_err(error)?;
         Ok(true)
     }
+}
+
+/// Subject and rule.
+fn message_key(entry: &JournalEntry) -> Vec<u8> {
+    [&entry.subject.to_bytes(), cut(&entry.rule).as_bytes()].concat()
 }
 
 /// A key is: what it is found by (tag and value), then time and number, both so that they sort as bytes.

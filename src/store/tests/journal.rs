@@ -154,6 +154,71 @@ fn the_oldest_entries_go_first_and_active_messages_stay_known() {
     assert!(journal.append(&[cleared(999, "disconnected", 99, 1)]).expect("written")[0].is_some());
 }
 
+#[test]
+fn what_is_known_of_ended_messages_goes_with_the_entries_that_ended_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = small_journal(dir.path(), 1_000);
+    // One sensor twice, and twenty that are gone for good; then one that began before it all, and went on.
+    let mut entries = vec![raised(99, "a", 1)];
+    for at in [10, 30] {
+        entries.extend([raised(1, "a", at), cleared(1, "a", at + 10, at)]);
+    }
+    for sensor in 100..120 {
+        entries.extend([raised(sensor, "a", 50), cleared(sensor, "a", 60, 50)]);
+    }
+    entries.push(cleared(99, "a", 70, 1));
+    journal.append(&entries).expect("written");
+    assert_eq!(journal.ended().expect("a count"), 22);
+    // The first end of the first sensor is forgotten, the second is not.
+    assert_eq!(journal.forget(UnixMillis(40), 1_000).expect("forgotten"), 4);
+    assert_eq!(journal.ended().expect("a count"), 22);
+    assert_eq!(journal.append(&[raised(1, "a", 30)]).expect("the same decision"), [None]);
+    // In pieces, as the journal's thread does.
+    let mut pieces = Vec::new();
+    loop {
+        match journal.forget(UnixMillis(65), 15).expect("forgotten") {
+            0 => break,
+            piece => pieces.push(piece),
+        }
+        let (ended, kept) = (journal.ended().expect("a count"), journal.len().expect("a count"));
+        assert!(ended <= kept, "{ended} of {kept}");
+    }
+    assert_eq!(pieces, [15, 15, 11]);
+    assert_eq!(
+        journal.ended().expect("a count"),
+        1,
+        "the end at 70 is remembered, though it was raised at 1"
+    );
+    assert_eq!(journal.append(&[raised(99, "a", 1)]).expect("the same decision"), [None]);
+    let page = journal.query(&JournalQuery::default()).expect("a page");
+    assert_eq!(page.entries.iter().map(|(_, e)| e.at.0).collect::<Vec<_>>(), [70]);
+    drop(journal);
+    let journal = small_journal(dir.path(), 1_000);
+    assert_eq!(journal.ended().expect("a count"), 1);
+    // A sensor whose past is forgotten begins anew.
+    assert!(journal.append(&[raised(1, "a", 80)]).expect("written")[0].is_some());
+}
+
+#[test]
+fn an_end_is_forgotten_though_the_clock_went_back_before_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = small_journal(dir.path(), 1_000);
+    journal.append(&[raised(1, "a", 500), cleared(1, "a", 100, 500)]).expect("written");
+    assert_eq!(journal.forget(UnixMillis(1_000), 10).expect("forgotten"), 2);
+    assert_eq!(journal.ended().expect("a count"), 0);
+}
+
+#[test]
+fn a_journal_of_bounded_length_remembers_a_bounded_number_of_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = small_journal(dir.path(), 10);
+    for n in 0..40 {
+        let at = n as i64;
+        journal.append(&[raised(n, "a", at), cleared(n, "a", at + 1, at)]).expect("written");
+    }
+    assert_eq!((journal.len().expect("len"), journal.ended().expect("a count")), (10, 5));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
