@@ -288,6 +288,8 @@ fn store(out: &mut Families, figures: &Figures) {
     out.put(&table::LIVE_SLOTS, &[], f64::from(figures.live.slots));
     out.put(&table::LIVE_SLOTS_MAX, &[], f64::from(figures.live.slots_max));
     out.put(&table::LIVE_BUSY, &[], figures.live.snapshots_busy as f64);
+    out.put(&table::LIVE_GATEWAYS, &[], f64::from(figures.live.gateways));
+    out.put(&table::LIVE_GATEWAYS_REFUSED, &[], figures.live.gateways_refused as f64);
 }
 
 fn ingest(out: &mut Families, figures: &Figures) {

@@ -212,6 +212,10 @@ pub struct LiveFigures {
     pub slots_max: u32,
     /// Reads of a slot given up.
     pub snapshots_busy: u64,
+    /// Indices of gateways ever used.
+    pub gateways: u32,
+    /// Gateways for which none was left.
+    pub gateways_refused: u64,
 }
 
 /// The HTTP side.

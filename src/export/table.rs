@@ -206,6 +206,8 @@ families! {
     LIVE_SLOTS = Gauge, "fleetpulse_live_slots", "", [], "Slots of live state ever used; a sweep scans so many.";
     LIVE_SLOTS_MAX = Gauge, "fleetpulse_live_slots_max", "", [], "Sensors that live state has room for.";
     LIVE_BUSY = Counter, "fleetpulse_live_snapshots_busy_total", "", [], "Reads of a slot given up, because a writer kept getting between.";
+    LIVE_GATEWAYS = Gauge, "fleetpulse_live_gateways", "", [], "Indices of gateways ever used; those of deleted gateways are free again after a restart.";
+    LIVE_GATEWAYS_REFUSED = Counter, "fleetpulse_live_gateways_refused_total", "", [], "Gateways that could not be added, because no index was left.";
 
     INGEST_LAG = Histogram(&LAG_BOUNDS_US), "fleetpulse_ingest_lag_seconds", "seconds", [], "From the receipt of a batch of packets to the end of its handling, by frame.";
     INGEST_CLOSED = Counter, "fleetpulse_ingest_closed_total", "", [CLOSE_REASON], "Connections closed by the server, by reason.";

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use dashmap::DashMap;
 
-use super::types::{GatewayIndex, GatewaySnapshot, OwnerRef, SiteIndex, Taken};
+use super::types::{GatewayIndex, GatewaySnapshot, GatewaysFull, OwnerRef, SiteIndex, Taken};
 use crate::limits::GATEWAYS_MAX;
 use crate::time::MonoNanos;
 use crate::wire::id::GatewayId;
@@ -107,6 +107,7 @@ pub(super) struct Gateways {
     table: Box<[OnceLock<Box<Gateway>>]>,
     directory: DashMap<GatewayId, GatewayIndex, ahash::RandomState>,
     used: Mutex<u32>,
+    refused: AtomicU64,
 }
 
 impl Gateways {
@@ -115,22 +116,39 @@ impl Gateways {
             table: (0..GATEWAYS_MAX).map(|_| OnceLock::new()).collect(),
             directory: DashMap::default(),
             used: Mutex::new(0),
+            refused: AtomicU64::new(0),
         }
+    }
+
+    /// Says whether all of these find an index, or have one; counts those that were refused.
+    pub(super) fn room_for(&self, ids: &[GatewayId]) -> Result<(), GatewaysFull> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = ids.iter().filter(|id| !self.directory.contains_key(id)).count();
+        if *used as usize + new <= self.table.len() { Ok(()) } else { Err(self.full(new)) }
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn full(&self, refused: usize) -> GatewaysFull {
+        self.refused.fetch_add(refused as u64, Ordering::Relaxed);
+        GatewaysFull { gateways_max: self.table.len() }
     }
 
     fn get(&self, index: GatewayIndex) -> Option<&Gateway> {
         self.table.get(index.0 as usize)?.get().map(Box::as_ref)
     }
 
-    /// Registers a gateway, or sets the sites of a registered one. `None` when the table is full.
-    pub(super) fn insert(&self, id: GatewayId, sites: &[SiteIndex]) -> Option<GatewayIndex> {
+    /// Registers a gateway, or sets the sites of a registered one.
+    pub(super) fn insert(&self, id: GatewayId, sites: &[SiteIndex]) -> Result<GatewayIndex, GatewaysFull> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.directory.get(&id).map(|entry| *entry);
         let index = match known {
             Some(index) => index,
             None => {
                 let index = GatewayIndex(*used);
-                let place = self.table.get(index.0 as usize)?;
+                let place = self.table.get(index.0 as usize).ok_or_else(|| self.full(1))?;
                 place.get_or_init(|| {
                     Box::new(Gateway {
                         id,
@@ -164,7 +182,7 @@ impl Gateways {
             gateway.registered.store(true, Ordering::Release);
             gateway.version.fetch_add(1, Ordering::Release);
         }
-        Some(index)
+        Ok(index)
     }
 
     /// Sets the sites of a registered gateway.

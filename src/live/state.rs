@@ -290,9 +290,19 @@ impl LiveState {
 
     // ------------------------------------------------------------ gateways
 
-    /// Registers a gateway with its sites, or gives a registered one other sites; `None` when there are
-    /// [`crate::limits::GATEWAYS_MAX`].
-    pub fn insert_gateway(&self, id: GatewayId, sites: &[SiteIndex]) -> Option<GatewayIndex> {
+    /// Says whether each of these gateways has an index or finds one: there are
+    /// [`crate::limits::GATEWAYS_MAX`], and those of deleted gateways stay theirs until the process ends.
+    pub fn room_for_gateways(&self, ids: &[GatewayId]) -> Result<(), GatewaysFull> {
+        self.gateways.room_for(ids)
+    }
+
+    /// Gateways for which there was no index.
+    pub fn gateways_refused(&self) -> u64 {
+        self.gateways.refused()
+    }
+
+    /// Registers a gateway with its sites, or gives a registered one other sites.
+    pub fn insert_gateway(&self, id: GatewayId, sites: &[SiteIndex]) -> Result<GatewayIndex, GatewaysFull> {
         self.gateways.insert(id, sites)
     }
 

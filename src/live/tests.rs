@@ -466,7 +466,7 @@ fn a_gateway_speaks_for_its_sites_while_the_sensor_has_no_connection() {
     assert_eq!(b.live.remove_gateway(gateway), Some((index, Some(OWNER))));
     assert!(b.live.find_gateway(gateway).is_none() && !b.live.gateway_covers(index, SiteIndex(40)));
     assert!(b.live.gateway_take(index, OWNER, at(0)).is_err());
-    assert_eq!(b.live.insert_gateway(gateway, &[]), Some(index), "it gets its old index back");
+    assert_eq!(b.live.insert_gateway(gateway, &[]), Ok(index), "it gets its old index back");
 }
 
 #[test]

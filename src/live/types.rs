@@ -240,6 +240,17 @@ impl Receipt {
     }
 }
 
+/// No index is left for a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "all {gateways_max} indices of gateways are in use, those of deleted gateways included; restart the server, \
+     which frees those, or use fewer gateways"
+)]
+pub struct GatewaysFull {
+    /// The limit.
+    pub gateways_max: usize,
+}
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

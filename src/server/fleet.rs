@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register, Sensor};
 use crate::health::Lookup;
 use crate::identity::PeerIdentity;
-use crate::live::{Lifecycle, LiveState, PolicyIndex, SiteIndex, SlabFull, SlotFacts};
+use crate::live::{GatewaysFull, Lifecycle, LiveState, PolicyIndex, SiteIndex, SlabFull, SlotFacts};
 use crate::store::{Position, Store, StoreError};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
@@ -25,9 +25,20 @@ pub enum CommandError {
     /// It could not be made durable.
     #[error("the change could not be stored and was not made: {0}")]
     Store(#[from] StoreError),
-    /// Live state has no room for more sensors.
+    /// Live state has no room for it.
     #[error(transparent)]
-    Full(#[from] SlabFull),
+    Full(#[from] NoRoom),
+}
+
+/// Live state has no room for what is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// For so many sensors.
+    #[error("{0}; raise `store.sensors_max`")]
+    Sensors(#[from] SlabFull),
+    /// For so many gateways.
+    #[error(transparent)]
+    Gateways(#[from] GatewaysFull),
 }
 
 /// Closes the connections of a peer whose standing changed.
@@ -103,7 +114,7 @@ impl FleetService {
         store: Arc<Store>,
         live: Arc<LiveState>,
         desired: Desired,
-    ) -> Result<FleetService, SlabFull> {
+    ) -> Result<FleetService, NoRoom> {
         let service = FleetService {
             register: RwLock::new(register),
             sites: RwLock::default(),
@@ -118,7 +129,7 @@ impl FleetService {
             service.show_sensor(&register, None, Some(sensor))?;
         }
         for gateway in register.gateways() {
-            service.live.insert_gateway(gateway.id, &service.numbers(&gateway.sites));
+            service.live.insert_gateway(gateway.id, &service.numbers(&gateway.sites))?;
         }
         drop(register);
         Ok(service)
@@ -152,7 +163,8 @@ impl FleetService {
         if batch.is_empty() {
             return Ok(batch);
         }
-        self.room_for(&batch)?;
+        self.room_for(&batch)
+            .inspect_err(|error| tracing::warn!(%error, "a change of the fleet is refused"))?;
         *position = self.store.register.append(*position, &batch)?;
         self.register
             .write()
@@ -162,7 +174,7 @@ impl FleetService {
         let register = self.register();
         for change in &batch.changes {
             // Room was checked above, under the same lock.
-            self.show(&register, change).expect("room for every new sensor");
+            self.show(&register, change).expect("room for every new sensor and gateway");
         }
         Ok(batch)
     }
@@ -181,22 +193,26 @@ impl FleetService {
         self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn room_for(&self, batch: &Batch) -> Result<(), SlabFull> {
-        let new = batch
-            .changes
-            .iter()
-            .filter(|change| matches!(change, Change::Sensor(edit) if edit.before.is_none()))
-            .count();
-        self.live.room_for(new)
+    fn room_for(&self, batch: &Batch) -> Result<(), NoRoom> {
+        let (mut sensors, mut gateways) = (0, Vec::new());
+        for change in &batch.changes {
+            match change {
+                Change::Sensor(edit) if edit.before.is_none() => sensors += 1,
+                Change::Gateway(edit) => gateways.extend(edit.after.as_ref().map(|gateway| gateway.id)),
+                _ => {}
+            }
+        }
+        self.live.room_for(sensors)?;
+        Ok(self.live.room_for_gateways(&gateways)?)
     }
 
-    fn show(&self, register: &Register, change: &Change) -> Result<(), SlabFull> {
+    fn show(&self, register: &Register, change: &Change) -> Result<(), NoRoom> {
         match change {
             Change::Sensor(edit) => self.show_sensor(register, edit.before.as_ref(), edit.after.as_ref()),
             Change::Gateway(edit) => {
                 match (&edit.before, &edit.after) {
                     (_, Some(after)) => {
-                        self.live.insert_gateway(after.id, &self.numbers(&after.sites));
+                        self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
                     }
                     (Some(before), None) => {
                         self.live.remove_gateway(before.id);
@@ -215,7 +231,7 @@ impl FleetService {
         register: &Register,
         before: Option<&Sensor>,
         after: Option<&Sensor>,
-    ) -> Result<(), SlabFull> {
+    ) -> Result<(), NoRoom> {
         let kept = after.filter(|sensor| sensor.lifecycle != Lifecycle::Deleted);
         let Some(sensor) = kept else {
             if let Some(gone) = before.or(after) {
@@ -248,5 +264,79 @@ impl FleetService {
         if let Some(closer) = self.closer.get() {
             closer(peer, code);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::GATEWAYS_MAX;
+    use crate::wire::id::{GatewayId, SubscriptionId};
+
+    const SITE: SiteId = SiteId::from_number(1);
+
+    impl FleetService {
+        /// Of an empty register, in a store of its own.
+        pub(in crate::server) fn empty(dir: &std::path::Path) -> (Arc<Store>, FleetService) {
+            let store = Arc::new(Store::open(dir).expect("a store"));
+            let loaded = store.register.load().expect("a register");
+            let live = Arc::new(LiveState::with_capacity(1));
+            let desired = Desired::default();
+            let fleet =
+                FleetService::new(loaded.register, loaded.position, Arc::clone(&store), live, desired);
+            (store, fleet.expect("room"))
+        }
+
+        fn give(&self, commands: &[Command]) -> Result<Batch, CommandError> {
+            self.apply(commands, Actor::command_line("test"), UnixMillis(0))
+        }
+    }
+
+    fn add_gateway(number: u64) -> Command {
+        let id = GatewayId::from_number(number);
+        Command::AddGateway { id, name: format!("gateway {number}"), sites: vec![SITE] }
+    }
+
+    #[test]
+    fn a_gateway_for_which_live_state_has_no_index_is_refused_before_anything_is_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, fleet) = FleetService::empty(dir.path());
+        let subscription = SubscriptionId::from_number(1);
+        let ground = [
+            Command::AddSubscription { id: subscription, name: "Contoso".into() },
+            Command::AddSite { id: SITE, subscription, name: "Werk".into() },
+            add_gateway(0),
+        ];
+        fleet.give(&ground).expect("done");
+        // Gateways that came and went: the register has no more of them, live state keeps their indices.
+        for number in 2..GATEWAYS_MAX as u64 {
+            fleet.live.insert_gateway(GatewayId::from_number(number), &[]).expect("room");
+            fleet.live.remove_gateway(GatewayId::from_number(number)).expect("registered");
+        }
+        fleet.give(&[add_gateway(1)]).expect("the last index");
+        let written = *fleet.lock();
+
+        let both =
+            [Command::DeleteGateway { id: GatewayId::from_number(0) }, add_gateway(GATEWAYS_MAX as u64)];
+        let refused = fleet.give(&both).expect_err("no index is left");
+        let full = GatewaysFull { gateways_max: GATEWAYS_MAX };
+        assert!(matches!(refused, CommandError::Full(NoRoom::Gateways(error)) if error == full), "{refused}");
+        assert!(refused.to_string().contains("restart the server"), "{refused}");
+        assert_eq!(fleet.live.gateways_refused(), 1);
+        assert_eq!((*fleet.lock(), store.register.load().expect("a register").position), (written, written));
+        assert!(fleet.register().gateway(GatewayId::from_number(0)).is_some(), "all or nothing");
+
+        // Who has an index goes on with it, also after being deleted.
+        fleet.give(&both[..1]).expect("deleted");
+        fleet.give(&[add_gateway(0)]).expect("added again");
+        assert!(fleet.live.find_gateway(GatewayId::from_number(0)).is_some());
+        // A restart frees the indices.
+        drop(fleet);
+        let loaded = store.register.load().expect("a register");
+        let live = Arc::new(LiveState::with_capacity(1));
+        let (store, desired) = (Arc::clone(&store), Desired::default());
+        let fleet = FleetService::new(loaded.register, loaded.position, store, live, desired).expect("room");
+        fleet.give(&[add_gateway(GATEWAYS_MAX as u64)]).expect("room");
+        assert_eq!((fleet.live.gateways(), fleet.live.gateways_refused()), (3, 0));
     }
 }

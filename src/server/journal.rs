@@ -275,9 +275,6 @@ fn intern(text: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Register;
-    use crate::live::LiveState;
-    use crate::server::fleet::Desired;
     use crate::time::{ManualClock, UnixMillis};
     use crate::wire::id::SensorId;
 
@@ -286,22 +283,13 @@ mod tests {
 
     /// The thread's parts on an empty register, with the means to move its time.
     fn thread(dir: &std::path::Path) -> (JournalThread, Arc<ManualClock>) {
-        let store = Arc::new(Store::open(dir).expect("a store"));
-        let register = store.register.load().expect("a register");
-        let live = Arc::new(LiveState::with_capacity(1));
-        let fleet = FleetService::new(
-            Register::new(),
-            register.position,
-            Arc::clone(&store),
-            live,
-            Desired::default(),
-        );
+        let (store, fleet) = FleetService::empty(dir);
         let clock = Arc::new(ManualClock::new(START));
         let thread = JournalThread {
             transitions: crossbeam::channel::bounded(1).1,
             durable: crossbeam::channel::bounded(1).0,
             store,
-            fleet: Arc::new(fleet.expect("room")),
+            fleet: Arc::new(fleet),
             stats: Arc::default(),
             taps: Arc::default(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

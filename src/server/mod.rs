@@ -39,7 +39,7 @@ pub use sweeper::{Board, Judge, Totals};
 
 use checkpoint::CheckpointThread;
 use data::{DataDir, DataError};
-use fleet::{CommandError, Desired, FleetService};
+use fleet::{CommandError, Desired, FleetService, NoRoom};
 use historian::HistoryThread;
 use journal::JournalThread;
 use probe::{ProbeThread, StoreProbe};
@@ -59,7 +59,7 @@ use crate::ingest::{
     DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck, ShardCommand,
 };
 use crate::limits::TRANSITIONS_QUEUE;
-use crate::live::{LiveState, SlabFull, image};
+use crate::live::{LiveState, image};
 use crate::store::{EntryKind, Store, StoreError};
 use crate::time::{Clock, SystemClock};
 
@@ -75,9 +75,9 @@ pub enum StartError {
     /// Keys or revocations.
     #[error(transparent)]
     File(#[from] FileError),
-    /// More sensors are registered than live state has room for.
-    #[error("{0}; raise `store.sensors_max`")]
-    Full(#[from] SlabFull),
+    /// More is registered than live state has room for.
+    #[error(transparent)]
+    Full(#[from] NoRoom),
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] ServerTlsError),

@@ -85,6 +85,8 @@ impl Source for View {
                 slots: self.live.slots(),
                 slots_max: self.sensors_max,
                 snapshots_busy: self.live.snapshots_busy(),
+                gateways: self.live.gateways(),
+                gateways_refused: self.live.gateways_refused(),
             },
             http: HttpFigures::default(),
             process: ProcessFigures::now(),
