@@ -160,7 +160,7 @@ fn page(app: &App, filter: &Filter, after: Option<Place>, limit: usize) -> Page 
     }
     if next.is_none() && filter.wants_sensors() {
         let slots = match filter.sensor {
-            Some(id) => one_sensor(app, filter, id, after),
+            Some(id) => one_sensor(app, filter, id, after, limit - found.len()),
             None => scan(app.backend.live(), filter, app.site_index(filter), after, limit - found.len()),
         };
         found.extend(app.backend.active(&slots.keys));
@@ -197,22 +197,37 @@ struct Slots {
     next: Option<Place>,
 }
 
-fn one_sensor(app: &App, filter: &Filter, id: SensorId, after: Option<Place>) -> Slots {
+fn one_sensor(app: &App, filter: &Filter, id: SensorId, after: Option<Place>, limit: usize) -> Slots {
     let live = app.backend.live();
     let site = filter.site.is_none_or(|wanted| {
         documents::site_of(&app.backend.register(), Subject::Sensor(id)) == Some(wanted)
     });
-    let Some(handle) = live.find(id).filter(|_| site && after.is_none()) else { return Slots::default() };
-    let bits = live.verdict(handle.index).active & filter.rules;
-    // A sensor has fewer messages than the smallest useful page, so they are never cut.
-    Slots { keys: rules_of(bits).map(|rule| (Subject::Sensor(id), rule)).collect(), next: None }
+    let Some(index) = live.find(id).filter(|_| site).map(|handle| handle.index) else {
+        return Slots::default();
+    };
+    let bits = live.verdict(index).active & filter.rules;
+    let left = match after {
+        None => bits,
+        Some(Place::Slot { index: of, rule }) if of == index.0 => bits & !through(rule),
+        // The sensor was removed and added again since the page before.
+        Some(_) => 0,
+    };
+    let keys: Vec<_> = rules_of(left).map(|rule| (Subject::Sensor(id), rule)).take(limit).collect();
+    let last = keys.last().filter(|_| keys.len() < left.count_ones() as usize);
+    let next = last.map(|&(_, rule)| Place::Slot { index: index.0, rule });
+    Slots { keys, next }
+}
+
+/// The bits of a rule and of those before it.
+fn through(rule: RuleId) -> u64 {
+    rule.bit() | (rule.bit() - 1)
 }
 
 /// Goes through the columns from where the page before ended.
 fn scan(live: &LiveState, filter: &Filter, site: SiteFilter, after: Option<Place>, limit: usize) -> Slots {
     let (first, mut done) = match after {
         // The rules of this slot that the pages before had.
-        Some(Place::Slot { index, rule }) => (index, rule.bit() | (rule.bit() - 1)),
+        Some(Place::Slot { index, rule }) => (index, through(rule)),
         Some(Place::Through { index }) => (index.saturating_add(1), 0),
         _ => (0, 0),
     };

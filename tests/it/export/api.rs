@@ -44,7 +44,7 @@ const SCENARIO: &str = "
     [[fault]]
     kind = 'disk_full'
     site = 'north'
-    sensors = '2-3'
+    sensors = '2-4'
     from_s = 1
     [[fault]]
     kind = 'self_test_failed'
@@ -68,6 +68,7 @@ fn expected() -> BTreeSet<(String, String)> {
         ("disconnected", "north-001"),
         ("disk-almost-full", "north-002"),
         ("disk-almost-full", "north-003"),
+        ("disk-almost-full", "north-004"),
         ("self-test-failed", "north-004"),
         ("site-outage", "harbour"),
         ("gateway-silent", "relay"),
@@ -155,6 +156,11 @@ fn active_messages_are_filtered_and_paged(rig: &Rig, fleet: &Running) {
     check(&format!("site={site}&code=site-outage"), &|_, name| name == "harbour");
     check(&format!("gateway={gateway}"), &|_, name| name == "relay");
     check(&format!("sensor={}", fleet.sensor("north-002")), &|_, name| name == "north-002");
+    let two = format!("sensor={}", fleet.sensor("north-004"));
+    check(&two, &|_, name| name == "north-004");
+    check(&format!("{two}&severity=warning"), &|code, name| {
+        (code, name) == ("disk-almost-full", "north-004")
+    });
     check(&format!("sensor={}&site={site}", fleet.sensor("north-002")), &|_, _| false);
     check(&format!("sensor={}&gateway={gateway}", fleet.sensor("north-002")), &|_, _| false);
     check("sensor=00000000-0000-4000-8000-00000000ffff", &|_, _| false);
