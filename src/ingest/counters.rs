@@ -137,7 +137,8 @@ counters! {
     initials: counter, "Connection attempts.";
     retried: counter, "Attempts that had to prove their address first (Retry).";
     ignored: counter, "Attempts left without an answer: too many half-open handshakes.";
-    refused_full: counter, "Attempts refused: the shard is full or draining.";
+    refused_full: counter, "Attempts refused: the shard is full.";
+    refused_draining: counter, "Attempts refused: the server drains before a planned stop.";
     refused_early: counter, "Attempts that failed with their first packet: no valid handshake, wrong ALPN. By reason among the failed handshakes.";
     handshakes: counter, "Handshakes completed.";
     handshakes_failed: counter, "Handshakes that failed: certificate, protocol version, ALPN, cipher, or lost.";
@@ -227,6 +228,12 @@ impl ShardCounters {
         if let Some(place) = CloseCode::ALL.iter().position(|&c| c == code) {
             self.closed[place].add(1);
         }
+    }
+
+    /// An attempt is refused because we drain, or else because we are full.
+    pub(super) fn refuse(&self, draining: bool) {
+        let count = if draining { &self.refused_draining } else { &self.refused_full };
+        count.add(1);
     }
 }
 

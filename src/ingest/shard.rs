@@ -301,7 +301,7 @@ impl Shard {
                 self.p.endpoint.ignore(incoming);
             }
             Admission::Refuse => {
-                counters.refused_full.add(1);
+                counters.refuse(self.draining.is_some());
                 if self.draining.is_none() {
                     self.left.said.push((incoming.remote_address(), Said::NotAdmitted));
                 }

@@ -229,7 +229,11 @@ async fn a_drain_tells_everybody_when_to_come_back_and_closes() {
         Err(quinn::ConnectionError::ConnectionClosed(_)) => {}
         other => panic!("a draining server took a connection: {:?}", other.map(|_| ())),
     }
-    assert_eq!(rig.counters().closed_for(CloseCode::Draining), 6);
+    let counters = rig.counters();
+    assert_eq!(counters.closed_for(CloseCode::Draining), 6);
+    // A hello with a ticket takes two packets, and each is told.
+    assert!((1..=2).contains(&counters.refused_draining), "{}", counters.refused_draining);
+    assert_eq!(counters.refused_full, 0, "it has room, and does not want");
 }
 
 #[tokio::test]
