@@ -266,6 +266,7 @@ fn store(out: &mut Families, figures: &Figures) {
     let checkpoint = &figures.checkpoint;
     out.put(&table::CHECKPOINT_WRITTEN, &[], checkpoint.written as f64);
     out.put(&table::CHECKPOINT_FAILURES, &[], checkpoint.failures as f64);
+    out.put(&table::CHECKPOINT_FAILING, &[], flag(checkpoint.failing));
     if let Some(last) = checkpoint.last {
         out.put(&table::CHECKPOINT_TIME, &[], last.0 as f64 / 1_000.0);
     }

@@ -191,6 +191,7 @@ families! {
     JOURNAL_FAILING = Gauge, "fleetpulse_journal_failing", "", [], "1 while the journal can't be written.";
     CHECKPOINT_WRITTEN = Counter, "fleetpulse_checkpoint_written_total", "", [], "Checkpoints of live state written.";
     CHECKPOINT_FAILURES = Counter, "fleetpulse_checkpoint_failures_total", "", [], "Checkpoints that could not be written.";
+    CHECKPOINT_FAILING = Gauge, "fleetpulse_checkpoint_failing", "", [], "1 while checkpoints can't be written.";
     CHECKPOINT_TIME = Gauge, "fleetpulse_checkpoint_last_timestamp_seconds", "seconds", [], "When the last checkpoint was written, Unix time. Absent before the first.";
     CHECKPOINT_BYTES = Gauge, "fleetpulse_checkpoint_bytes", "bytes", [], "Size of the last checkpoint.";
     HISTORY_WRITTEN = Counter, "fleetpulse_history_blocks_total", "", [], "History blocks written.";

@@ -1,8 +1,10 @@
 //! Probes, metrics in both formats, and the engine's figures, of a server without a fleet.
 
+use std::time::Duration;
+
 use fleetpulse::export::{Figures, table};
 
-use super::rig::Rig;
+use super::rig::{Rig, until};
 
 #[test]
 fn a_server_is_live_at_once_and_ready_after_its_first_sweep() {
@@ -35,6 +37,25 @@ fn a_stopped_server_takes_no_more_requests() {
     let address = rig.server.http_addr();
     rig.server.stop();
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn checkpoints_that_cant_be_written_are_told_until_they_can() {
+    let rig = Rig::start_with(|config| config.store.checkpoint_every = Duration::from_secs(1));
+    let value = |name: &str| {
+        let page = rig.get("/metrics").body;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name}")).parse::<f64>().unwrap()
+    };
+    assert_eq!(value("fleetpulse_checkpoint_failing"), 0.0);
+    // A folder where it writes its file; a checkpoint may be under way just now.
+    let beside = rig.server.store().dir().join("live.checkpoint.new");
+    until(&true, || std::fs::create_dir(&beside).is_ok());
+    until(&1.0, || value("fleetpulse_checkpoint_failing"));
+    assert!(value("fleetpulse_checkpoint_failures_total") >= 1.0);
+    std::fs::remove_dir(&beside).unwrap();
+    until(&0.0, || value("fleetpulse_checkpoint_failing"));
+    assert!(value("fleetpulse_checkpoint_written_total") >= 1.0);
 }
 
 #[test]

@@ -66,10 +66,12 @@ const FIRING: [&str; 4] = [
 ];
 
 /// Alerts about the server that must be quiet however busy this machine is.
-const QUIET: [&str; 6] = [
+const QUIET: [&str; 8] = [
     "FleetpulseDown",
     "FleetpulseStoreNotWritable",
     "FleetpulseJournalFailing",
+    "FleetpulseCheckpointStale",
+    "FleetpulseCheckpointFailing",
     "FleetpulseHistoryFailing",
     "FleetpulseFull",
     "FleetpulseSensorPageTruncated",
