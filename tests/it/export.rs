@@ -8,3 +8,4 @@ mod bad_input;
 mod dashboards;
 mod probes;
 mod prometheus;
+mod rules;

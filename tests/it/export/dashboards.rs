@@ -63,7 +63,7 @@ const OF_PROMETHEUS: [&str; 1] = ["up"];
 const LABELS_OF_PROMETHEUS: [&str; 2] = ["instance", "job"];
 
 /// Everything that is wrong with the names in an expression.
-fn wrong(expr: &str) -> Vec<String> {
+pub fn wrong(expr: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut used: Vec<&'static Family> = Vec::new();
     for (at, word) in words(expr) {
@@ -120,7 +120,7 @@ fn wrong_matcher(family: Option<&'static Family>, metric: &str, text: &str) -> O
         // A whole number is `1` in classic text and `1.0` in OpenMetrics: a pattern names both.
         let is_bound = |text: &str| {
             let bound = text.replace("[.]", ".").parse::<f64>();
-            bounds.iter().any(|&us| bound == Ok(us as f64 / 1_000_000.0))
+            text == "+Inf" || bounds.iter().any(|&us| bound == Ok(us as f64 / 1_000_000.0))
         };
         let known = value.split('|').all(is_bound);
         return (!known).then(|| format!("{metric} has no bucket {value}"));

@@ -157,7 +157,7 @@ fn found(name: &str) -> std::path::PathBuf {
     })
 }
 
-fn promtool(arguments: &[&str], input: &str) -> String {
+pub fn promtool(arguments: &[&str], input: &str) -> String {
     let mut process = Command::new(found("promtool"))
         .args(arguments)
         .stdin(Stdio::piped())
