@@ -99,7 +99,7 @@ pub struct Threshold {
 pub struct Rule {
     /// Which one.
     pub id: RuleId,
-    /// Its code: in the API, in documents, in links.
+    /// Its code: in the API, in documents, in links, as the label `code` of metrics.
     pub code: &'static str,
     /// How bad it is.
     pub severity: Severity,
@@ -125,8 +125,6 @@ pub struct Rule {
     pub frozen_by: &'static [RuleId],
     /// What a policy may set, beside raise-after and clear-after.
     pub thresholds: &'static [Threshold],
-    /// Its code with underscores, for names that take no dashes. (As a label value it is the code itself.)
-    pub metric_label: &'static str,
     /// Its deadline is measured: a silence, with a detection delay.
     pub silence: bool,
 }
@@ -214,7 +212,6 @@ const BLANK: Rule = Rule {
     suppressed_by: PENDING,
     frozen_by: SILENT,
     thresholds: &[],
-    metric_label: "",
     silence: false,
 };
 
@@ -230,7 +227,7 @@ const DAY_S: f64 = 86_400.0;
 rules! {
     /// No heartbeat for a whole silence window.
     Disconnected = 0 {
-        code: "disconnected", metric_label: "disconnected", severity: Severity::Critical,
+        code: "disconnected", severity: Severity::Critical,
         clear_after_s: 0.0, frozen_by: &[], silence: true,
         suppressed_by: &[RuleId::PendingActivation, RuleId::PendingReactivation, RuleId::PlannedStop],
         thresholds: &[
@@ -242,33 +239,33 @@ rules! {
     }
     /// A self-test failed, or has not run for too long.
     SelfTestFailed = 1 {
-        code: "self-test-failed", metric_label: "self_test_failed", severity: Severity::Critical,
+        code: "self-test-failed", severity: Severity::Critical,
         thresholds: &[threshold("stale_after", 2.0 * DAY_S, 60.0, 90.0 * DAY_S, "s")],
     }
     /// No packets on any monitored interface.
     NoTraffic = 2 {
-        code: "no-traffic", metric_label: "no_traffic", severity: Severity::Critical, silence: true,
+        code: "no-traffic", severity: Severity::Critical, silence: true,
         thresholds: &[threshold("silence_after", 900.0, 1.0, 7.0 * DAY_S, "s")],
     }
     /// The last backup failed, or is too old.
     BackupFailed = 3 {
-        code: "backup-failed", metric_label: "backup_failed", severity: Severity::Critical,
+        code: "backup-failed", severity: Severity::Critical,
         applies_to: TypeMask::OT_REPORTING,
         thresholds: &[threshold("age_max", 26.0 * 3_600.0, 60.0, 90.0 * DAY_S, "s")],
     }
     /// The configured time server does not answer.
     NtpUnreachable = 4 {
-        code: "ntp-unreachable", metric_label: "ntp_unreachable", severity: Severity::Critical,
+        code: "ntp-unreachable", severity: Severity::Critical,
         raise_after_s: 60.0,
     }
     /// None of the configured directory servers answers.
     DirectoryUnreachable = 5 {
-        code: "directory-unreachable", metric_label: "directory_unreachable", severity: Severity::Critical,
+        code: "directory-unreachable", severity: Severity::Critical,
         applies_to: TypeMask::OT_REPORTING, raise_after_s: 60.0,
     }
     /// More monitored traffic than the hardware profile is made for.
     BandwidthExceeded = 6 {
-        code: "bandwidth-exceeded", metric_label: "bandwidth_exceeded", severity: Severity::Critical,
+        code: "bandwidth-exceeded", severity: Severity::Critical,
         raise_after_s: 60.0, clear_after_s: 120.0,
         thresholds: &[
             threshold("percent", 100.0, 50.0, 200.0, "%"),
@@ -277,7 +274,7 @@ rules! {
     }
     /// More devices than the hardware profile is made for.
     DevicesExceeded = 7 {
-        code: "devices-exceeded", metric_label: "devices_exceeded", severity: Severity::Critical,
+        code: "devices-exceeded", severity: Severity::Critical,
         clear_after_s: 60.0,
         thresholds: &[
             threshold("percent", 100.0, 50.0, 200.0, "%"),
@@ -286,18 +283,18 @@ rules! {
     }
     /// An update package did not reach the sensor.
     PackageTransferFailed = 8 {
-        code: "package-transfer-failed", metric_label: "package_transfer_failed",
+        code: "package-transfer-failed",
         applies_to: TypeMask::OT_REPORTING,
         thresholds: &[threshold("stalled_after", 21_600.0, 1.0, 7.0 * DAY_S, "s")],
     }
     /// An update could not be installed.
     UpdateFailed = 9 {
-        code: "update-failed", metric_label: "update_failed", applies_to: TypeMask::OT_REPORTING,
+        code: "update-failed", applies_to: TypeMask::OT_REPORTING,
         thresholds: &[threshold("stalled_after", 7_200.0, 1.0, 7.0 * DAY_S, "s")],
     }
     /// Heartbeats get lost, or the connection breaks again and again.
     UnstableLink = 10 {
-        code: "unstable-link", metric_label: "unstable_link", clear_after_s: 300.0,
+        code: "unstable-link", clear_after_s: 300.0,
         thresholds: &[
             threshold("missing_percent", 10.0, 1.0, 100.0, "%"),
             threshold("margin", 5.0, 0.0, 50.0, "%"),
@@ -308,20 +305,20 @@ rules! {
     }
     /// The software version is out of support.
     VersionUnsupported = 11 {
-        code: "version-unsupported", metric_label: "version_unsupported",
+        code: "version-unsupported",
     }
     /// The sensor can't reach everything it should.
     PartiallyConnected = 12 {
-        code: "partially-connected", metric_label: "partially_connected", raise_after_s: 60.0,
+        code: "partially-connected", raise_after_s: 60.0,
         clear_after_s: 60.0,
     }
     /// No time server is set.
     NtpNotConfigured = 13 {
-        code: "ntp-not-configured", metric_label: "ntp_not_configured",
+        code: "ntp-not-configured",
     }
     /// Monitored traffic comes near what the profile is made for.
     BandwidthNearLimit = 14 {
-        code: "bandwidth-near-limit", metric_label: "bandwidth_near_limit",
+        code: "bandwidth-near-limit",
         raise_after_s: 60.0, clear_after_s: 120.0,
         suppressed_by: &[
             RuleId::PendingActivation, RuleId::PendingReactivation, RuleId::BandwidthExceeded,
@@ -333,7 +330,7 @@ rules! {
     }
     /// Monitored devices come near what the profile is made for.
     DevicesNearLimit = 15 {
-        code: "devices-near-limit", metric_label: "devices_near_limit", clear_after_s: 60.0,
+        code: "devices-near-limit", clear_after_s: 60.0,
         suppressed_by: &[
             RuleId::PendingActivation, RuleId::PendingReactivation, RuleId::DevicesExceeded,
         ],
@@ -344,7 +341,7 @@ rules! {
     }
     /// The root or the data partition is nearly full.
     DiskAlmostFull = 16 {
-        code: "disk-almost-full", metric_label: "disk_almost_full", clear_after_s: 60.0,
+        code: "disk-almost-full", clear_after_s: 60.0,
         thresholds: &[
             threshold("percent", 90.0, 10.0, 100.0, "%"),
             threshold("margin", 5.0, 0.0, 50.0, "%"),
@@ -352,17 +349,17 @@ rules! {
     }
     /// Registered, never heard.
     PendingActivation = 17 {
-        code: "pending-activation", metric_label: "pending_activation", severity: Severity::Lifecycle,
+        code: "pending-activation", severity: Severity::Lifecycle,
         applies_to: TypeMask::ALL, suppressed_by: &[], frozen_by: &[],
     }
     /// Waits for a new activation file.
     PendingReactivation = 18 {
-        code: "pending-reactivation", metric_label: "pending_reactivation", severity: Severity::Lifecycle,
+        code: "pending-reactivation", severity: Severity::Lifecycle,
         applies_to: TypeMask::ALL, suppressed_by: &[], frozen_by: &[],
     }
     /// Capture loses packets.
     CaptureOverload = 19 {
-        code: "capture-overload", metric_label: "capture_overload",
+        code: "capture-overload",
         raise_after_s: 30.0, clear_after_s: 120.0,
         thresholds: &[
             threshold("drop_percent", 1.0, 0.01, 100.0, "%"),
@@ -371,7 +368,7 @@ rules! {
     }
     /// The sensor's clock is off.
     ClockDrift = 20 {
-        code: "clock-drift", metric_label: "clock_drift", raise_after_s: 30.0, clear_after_s: 60.0,
+        code: "clock-drift", raise_after_s: 30.0, clear_after_s: 60.0,
         raise_after_intervals: 2,
         thresholds: &[
             threshold("offset_max", 120.0, 1.0, DAY_S, "s"),
@@ -380,12 +377,12 @@ rules! {
     }
     /// The certificate runs out soon and was not renewed.
     CertificateExpiring = 21 {
-        code: "certificate-expiring", metric_label: "certificate_expiring",
+        code: "certificate-expiring",
         thresholds: &[threshold("days", 7.0, 0.0, 3_650.0, "d")],
     }
     /// Two machines use one identity.
     DuplicateIdentity = 22 {
-        code: "duplicate-identity", metric_label: "duplicate_identity", severity: Severity::Critical,
+        code: "duplicate-identity", severity: Severity::Critical,
         frozen_by: &[],
         thresholds: &[
             threshold("count", 2.0, 1.0, 4.0, ""),
@@ -394,7 +391,7 @@ rules! {
     }
     /// The sensor's software starts again and again.
     RestartLoop = 23 {
-        code: "restart-loop", metric_label: "restart_loop", clear_after_s: 60.0,
+        code: "restart-loop", clear_after_s: 60.0,
         thresholds: &[
             threshold("restarts", 3.0, 2.0, 8.0, ""),
             threshold("window", 600.0, 1.0, DAY_S, "s"),
@@ -402,32 +399,32 @@ rules! {
     }
     /// The sensor does not run with the settings that it should.
     SettingsOutOfSync = 24 {
-        code: "settings-out-of-sync", metric_label: "settings_out_of_sync", raise_after_s: 600.0,
+        code: "settings-out-of-sync", raise_after_s: 600.0,
         applies_to: TypeMask::OT_REPORTING,
     }
     /// A newer threat-intelligence package exists and has not arrived.
     ThreatIntelOutdated = 25 {
-        code: "threat-intel-outdated", metric_label: "threat_intel_outdated",
+        code: "threat-intel-outdated",
         raise_after_s: 3.0 * DAY_S, applies_to: TypeMask::OT_REPORTING,
     }
     /// A threat-intelligence package could not be installed.
     ThreatIntelFailed = 26 {
-        code: "threat-intel-failed", metric_label: "threat_intel_failed",
+        code: "threat-intel-failed",
         applies_to: TypeMask::OT_REPORTING,
     }
     /// The sensor said goodbye and stopped.
     PlannedStop = 27 {
-        code: "planned-stop", metric_label: "planned_stop", severity: Severity::Lifecycle, frozen_by: &[],
+        code: "planned-stop", severity: Severity::Lifecycle, frozen_by: &[],
     }
     /// Nothing is heard from a gateway.
     GatewaySilent = 28 {
-        code: "gateway-silent", metric_label: "gateway_silent", severity: Severity::Critical,
+        code: "gateway-silent", severity: Severity::Critical,
         subject: SubjectKind::Gateway, suppressed_by: &[], frozen_by: &[], silence: true,
         thresholds: &[threshold("silence_after", 120.0, 1.0, DAY_S, "s")],
     }
     /// Most sensors of a site are silent at once.
     SiteOutage = 29 {
-        code: "site-outage", metric_label: "site_outage", severity: Severity::Critical,
+        code: "site-outage", severity: Severity::Critical,
         subject: SubjectKind::Site, suppressed_by: &[], frozen_by: &[], clear_after_s: 10.0,
         thresholds: &[
             threshold("percent", 80.0, 10.0, 100.0, "%"),
@@ -446,12 +443,10 @@ mod tests {
     #[test]
     fn the_table_is_consistent_with_itself() {
         let mut codes = std::collections::HashSet::new();
-        let mut labels = std::collections::HashSet::new();
         for (number, rule) in CATALOGUE.iter().enumerate() {
             assert_eq!(rule.id as usize, number, "{}: numbers run without gaps", rule.code);
             assert!(codes.insert(rule.code), "{} twice", rule.code);
-            assert!(labels.insert(rule.metric_label), "{} twice", rule.metric_label);
-            assert_eq!(rule.metric_label, rule.code.replace('-', "_"), "one name, two spellings");
+            assert!(rule.code.bytes().all(|c| c.is_ascii_lowercase() || c == b'-'), "{}", rule.code);
             assert_eq!(RuleId::from_code(rule.code), Some(rule.id));
             assert!(!rule.title.is_empty() && !rule.title.ends_with('.'), "{}: title", rule.code);
             for text in [rule.text, rule.recommendation] {
