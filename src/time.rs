@@ -160,6 +160,12 @@ fn millis_i64(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// So many seconds after the beginning, for tests.
+#[cfg(test)]
+pub fn at_second(seconds: u64) -> MonoNanos {
+    MONO_ORIGIN.plus(Duration::from_secs(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -194,13 +194,9 @@ impl Doubt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::MONO_ORIGIN;
+    use crate::time::at_second as at;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn at(seconds: u64) -> MonoNanos {
-        MONO_ORIGIN.plus(Duration::from_secs(seconds))
-    }
 
     #[test]
     fn a_lasting_cause_moves_the_end_with_every_sweep_and_is_counted_once() {

@@ -6,74 +6,21 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// Every kind of cause once: the sensor's own words, its silence, a cable, a gateway, a site, a certificate.
-const SHORT: &str = "
-    name = 'short'
-    duration_s = 26
-    interval_ms = 500
-    [[site]]
-    name = 'north'
-    sensors = 12
-    [[site]]
-    name = 'harbour'
-    sensors = 4
-    [[site]]
-    name = 'mine'
-    sensors = 3
-    [[gateway]]
-    name = 'relay'
-    sites = ['mine']
+use crate::scenario::{PASSING, small};
+
+/// What the demonstration has beside the faults that other tests play, too.
+const OF_THE_DEMO: &str = "
     [[fault]]
     name = 'never activated'
     kind = 'pending_activation'
     site = 'north'
     sensors = '12'
     [[fault]]
-    name = 'hung process'
-    kind = 'silence'
-    site = 'north'
-    sensors = '1'
-    from_s = 2
-    until_s = 12
-    [[fault]]
-    name = 'disk'
-    kind = 'disk_full'
-    site = 'north'
-    sensors = '2-3'
-    from_s = 2
-    until_s = 8
-    [[fault]]
-    name = 'harbour cut off'
-    kind = 'site_outage'
-    site = 'harbour'
-    from_s = 3
-    until_s = 13
-    [[fault]]
-    name = 'gateway stopped'
-    kind = 'gateway_silent'
-    gateway = 'relay'
-    from_s = 4
-    until_s = 12
-    [[fault]]
-    name = 'planned stop'
-    kind = 'goodbye'
-    site = 'north'
-    sensors = '4'
-    from_s = 3
-    until_s = 11
-    [[fault]]
     name = 'planned restart'
     kind = 'planned_restart'
     site = 'north'
     sensors = '5'
     from_s = 4
-    until_s = 8
-    [[fault]]
-    name = 'certificate runs out'
-    kind = 'certificate_expiring'
-    site = 'north'
-    sensors = '6'
-    from_s = 3
     until_s = 8
     [[fault]]
     name = 'old settings'
@@ -83,6 +30,11 @@ const SHORT: &str = "
     from_s = 3
     until_s = 12
 ";
+
+/// Every kind of cause once.
+fn short() -> String {
+    small("short", 26, &[PASSING, OF_THE_DEMO])
+}
 
 fn demo(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetpulse"));
@@ -104,6 +56,18 @@ fn scenario(folder: &Path, text: &str) -> PathBuf {
     path
 }
 
+/// Reads what a running program says until it says this.
+fn read_until(from: &mut impl Read, words: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(words) {
+        let mut piece = [0; 256];
+        let read = from.read(&mut piece).unwrap();
+        assert!(read > 0, "it ended by itself: {said}");
+        said.push_str(&text(&piece[..read]));
+    }
+    said
+}
+
 /// The rows of one fault: (message, expected, raised, to clear, cleared).
 fn rows<'t>(result: &'t Value, fault: &str) -> Vec<(&'t str, u64, u64, u64, u64)> {
     let rows = result["truth"].as_array().expect("a truth table").iter().filter(|row| row["fault"] == fault);
@@ -119,7 +83,7 @@ fn rows<'t>(result: &'t Value, fault: &str) -> Vec<(&'t str, u64, u64, u64, u64)
 fn a_short_scenario_gives_a_perfect_table() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let path = scenario(folder.path(), SHORT);
+    let path = scenario(folder.path(), &short());
     let (path, data_dir) = (path.to_str().unwrap(), data.to_str().unwrap());
     let flags = ["--scenario", path, "--sensors", "40", "--data-dir", data_dir, "--check", "--json"];
     let output = run(&flags);
@@ -175,7 +139,7 @@ fn a_message_that_can_not_come_fails_the_check_and_is_named() {
 #[test]
 fn a_run_that_is_too_short_says_what_it_left_out_and_judges_the_rest() {
     let folder = tempfile::tempdir().unwrap();
-    let path = scenario(folder.path(), SHORT);
+    let path = scenario(folder.path(), &short());
     let flags =
         ["--scenario", path.to_str().unwrap(), "--sensors", "19", "--duration", "9s", "--check", "--json"];
     let output = run(&flags);
@@ -202,13 +166,7 @@ fn a_suspended_run_is_in_doubt_and_still_right() {
     let flags = ["--scenario", path.to_str().unwrap(), "--sensors", "8", "--check", "--json"];
     let mut child = demo(&flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut progress = child.stderr.take().unwrap();
-    let mut said = String::new();
-    while !said.contains("now: hung process") {
-        let mut piece = [0; 256];
-        let read = progress.read(&mut piece).unwrap();
-        assert!(read > 0, "it ended by itself: {said}");
-        said.push_str(&text(&piece[..read]));
-    }
+    let mut said = read_until(&mut progress, "now: hung process");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     std::thread::sleep(std::time::Duration::from_secs(4));
@@ -237,13 +195,7 @@ fn without_an_end_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind()
         .spawn()
         .unwrap();
     let mut out = child.stdout.take().unwrap();
-    let mut said = String::new();
-    while !said.contains("serving on") {
-        let mut piece = [0; 256];
-        let read = out.read(&mut piece).unwrap();
-        assert!(read > 0, "it ended by itself: {said}");
-        said.push_str(&text(&piece[..read]));
-    }
+    let mut said = read_until(&mut out, "serving on");
     let mut words = said.split_whitespace();
     let fleet = words.find(|word| word.ends_with("/api/v1/fleet")).expect("where to look");
     let mut answer = ureq::get(fleet).call().expect("the API answers");
@@ -270,13 +222,7 @@ fn an_interrupted_check_is_no_success() {
         .spawn()
         .unwrap();
     let mut progress = child.stderr.take().unwrap();
-    let mut said = String::new();
-    while !said.contains(" s of 115 s") {
-        let mut piece = [0; 256];
-        let read = progress.read(&mut piece).unwrap();
-        assert!(read > 0, "it ended by itself: {said}");
-        said.push_str(&text(&piece[..read]));
-    }
+    let mut said = read_until(&mut progress, " s of 115 s");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     progress.read_to_string(&mut said).unwrap();

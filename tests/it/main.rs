@@ -6,6 +6,7 @@ mod export;
 mod ingest;
 mod load;
 mod process;
+mod scenario;
 mod sensor;
 mod server;
 mod simulation;

@@ -60,13 +60,9 @@ mod tests {
     use super::*;
     use crate::health::Cause;
     use crate::health::doubt::Doubt;
-    use crate::time::MONO_ORIGIN;
+    use crate::time::at_second as at;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn at(seconds: u64) -> MonoNanos {
-        MONO_ORIGIN.plus(Duration::from_secs(seconds))
-    }
 
     #[test]
     fn what_two_causes_share_counts_once() {

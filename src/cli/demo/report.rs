@@ -390,11 +390,7 @@ fn round(value: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::health::Cause;
-    use crate::time::MONO_ORIGIN;
-
-    fn at(seconds: u64) -> MonoNanos {
-        MONO_ORIGIN.plus(Duration::from_secs(seconds))
-    }
+    use crate::time::at_second as at;
 
     fn outcome() -> Outcome {
         let row = Row {

@@ -215,14 +215,10 @@ mod tests {
     use super::*;
     use crate::health::{Day, SubjectKind, SupportState, Version, VersionTable};
     use crate::sensor::sim::{OLD_VERSION, VERSION, Whom};
-    use crate::time::MONO_ORIGIN;
+    use crate::time::at_second as seconds;
 
     fn demo(length: Option<u64>) -> Script {
         Script::load(None, None, length.map(Duration::from_secs)).unwrap_or_else(|_| panic!("sound"))
-    }
-
-    fn seconds(at: u64) -> MonoNanos {
-        MONO_ORIGIN.plus(Duration::from_secs(at))
     }
 
     #[test]

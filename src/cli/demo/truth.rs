@@ -254,11 +254,7 @@ fn judge_may<'s>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::MONO_ORIGIN;
-
-    fn at(seconds: u64) -> MonoNanos {
-        MONO_ORIGIN.plus(Duration::from_secs(seconds))
-    }
+    use crate::time::at_second as at;
 
     fn expectation(from: u64, until: u64) -> Expectation {
         Expectation {

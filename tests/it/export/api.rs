@@ -8,56 +8,18 @@ use fleetpulse::store::{HistoryAccumulator, Metric};
 use fleetpulse::time::Clock;
 use serde_json::Value;
 
-use super::fleet::Running;
+use super::fleet::{Running, lasting};
 use super::rig::{Rig, until};
 
-/// Faults that last until the fleet is dropped, one of each kind of subject.
-const SCENARIO: &str = "
-    name = 'faults that last'
-    duration_s = 600
-    interval_ms = 500
-    [[site]]
-    name = 'north'
-    sensors = 12
-    [[site]]
-    name = 'harbour'
-    sensors = 4
-    [[site]]
-    name = 'mine'
-    sensors = 3
-    [[site]]
-    name = 'office'
-    type = 'enterprise-iot'
-    sensors = 2
-    [[gateway]]
-    name = 'relay'
-    sites = ['mine']
+/// With those of `lasting`, one of each kind of subject.
+const FAULTS: &str = "
     [[fault]]
     kind = 'pending_activation'
     site = 'north'
     sensors = '12'
     [[fault]]
-    kind = 'silence'
-    site = 'north'
-    sensors = '1'
-    from_s = 1
-    [[fault]]
-    kind = 'disk_full'
-    site = 'north'
-    sensors = '2-4'
-    from_s = 1
-    [[fault]]
-    kind = 'self_test_failed'
-    site = 'north'
-    sensors = '4'
-    from_s = 1
-    [[fault]]
     kind = 'site_outage'
     site = 'harbour'
-    from_s = 1
-    [[fault]]
-    kind = 'gateway_silent'
-    gateway = 'relay'
     from_s = 1
 ";
 
@@ -113,7 +75,7 @@ fn names(items: &[Value]) -> BTreeSet<(String, String)> {
 #[test]
 fn the_api_tells_what_the_engine_knows() {
     let rig = Rig::start();
-    let fleet = Running::start(&rig.server, SCENARIO);
+    let fleet = Running::start(&rig.server, &lasting(FAULTS));
     until(&(expected(), true), || {
         let page = rig.get("/api/v1/messages?limit=1000").json();
         let items = page["items"].as_array().unwrap();

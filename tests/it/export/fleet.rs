@@ -11,6 +11,40 @@ use fleetpulse::server::Server;
 use fleetpulse::server::enlist::Enlistment;
 use tokio::sync::oneshot;
 
+use crate::scenario::small;
+
+/// A site of another type, and faults that last until the fleet is dropped.
+const LASTING: &str = "
+    [[site]]
+    name = 'office'
+    type = 'enterprise-iot'
+    sensors = 2
+    [[fault]]
+    kind = 'silence'
+    site = 'north'
+    sensors = '1'
+    from_s = 1
+    [[fault]]
+    kind = 'disk_full'
+    site = 'north'
+    sensors = '2-4'
+    from_s = 1
+    [[fault]]
+    kind = 'self_test_failed'
+    site = 'north'
+    sensors = '4'
+    from_s = 1
+    [[fault]]
+    kind = 'gateway_silent'
+    gateway = 'relay'
+    from_s = 1
+";
+
+/// A scenario of faults that last: these, and more.
+pub fn lasting(more: &str) -> String {
+    small("faults that last", 600, &[LASTING, more])
+}
+
 /// A fleet that reports.
 pub struct Running {
     pub plan: Plan,

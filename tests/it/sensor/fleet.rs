@@ -19,6 +19,8 @@ use fleetpulse::sensor::sim::{
 use fleetpulse::time::{Clock, MonoNanos, SystemClock};
 use fleetpulse::wire::id::{SensorId, SiteId};
 
+use crate::scenario::{PASSING, small};
+
 /// Frames on their way and one sweep, after a fault has ended.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -203,56 +205,7 @@ async fn play(scenario: &str, sensors: Option<usize>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scripted_fleet_is_judged_as_it_was_played() {
-    let scenario = "
-        name = 'short'
-        duration_s = 22
-        interval_ms = 500
-        [[site]]
-        name = 'north'
-        sensors = 12
-        [[site]]
-        name = 'harbour'
-        sensors = 4
-        [[site]]
-        name = 'mine'
-        sensors = 3
-        [[gateway]]
-        name = 'relay'
-        sites = ['mine']
-        [[fault]]
-        kind = 'silence'
-        site = 'north'
-        sensors = '1'
-        from_s = 2
-        until_s = 12
-        [[fault]]
-        kind = 'disk_full'
-        site = 'north'
-        sensors = '2-3'
-        from_s = 2
-        until_s = 8
-        [[fault]]
-        kind = 'site_outage'
-        site = 'harbour'
-        from_s = 3
-        until_s = 13
-        [[fault]]
-        kind = 'gateway_silent'
-        gateway = 'relay'
-        from_s = 4
-        until_s = 12
-        [[fault]]
-        kind = 'goodbye'
-        site = 'north'
-        sensors = '4'
-        from_s = 3
-        until_s = 11
-        [[fault]]
-        kind = 'certificate_expiring'
-        site = 'north'
-        sensors = '5'
-        from_s = 3
-        until_s = 8
+    let late = "
         [[fault]]
         kind = 'ntp_not_configured'
         site = 'mine'
@@ -260,6 +213,6 @@ async fn a_scripted_fleet_is_judged_as_it_was_played() {
         from_s = 14
         until_s = 17
     ";
-    let wrong = play(scenario, Some(60)).await;
+    let wrong = play(&small("short", 22, &[PASSING, late]), Some(60)).await;
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
