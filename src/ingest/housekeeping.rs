@@ -26,6 +26,32 @@ pub(super) struct Draining {
     pub total: usize,
 }
 
+/// A way once around all connections in small steps. Begun again while it is on its way, it goes on from where
+/// it is and once around from there: however often that happens, everybody has a turn.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    next: usize,
+    left: usize,
+}
+
+impl Round {
+    pub(super) fn begin(&mut self, places: usize) {
+        self.left = places;
+    }
+
+    pub(super) fn goes_on(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The next place of so many.
+    fn step(&mut self, places: usize) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let place = if self.next < places { self.next } else { 0 };
+        self.next = place + 1;
+        Some(place)
+    }
+}
+
 impl Shard {
     pub(super) fn tick(&mut self, now: MonoNanos) {
         self.refresh_tls();
@@ -113,6 +139,17 @@ impl Shard {
             } else if conn.session.should_be_told(wanted) {
                 let message = ToSensor::SetInterval { of: HINT, interval_ms: wanted };
                 self.control(place, now, |conn, step| conn.control(&message, None, None, step));
+            }
+        }
+    }
+
+    /// Judging one certificate takes microseconds, so all of them take many turns.
+    pub(super) fn recheck(&mut self, now: MonoNanos) {
+        const PER_TURN: usize = 256;
+        for _ in 0..PER_TURN {
+            let Some(place) = self.recheck.step(self.conns.len()) else { return };
+            if self.conns[place].is_some() {
+                self.step(place as u32, now, Conn::recheck);
             }
         }
     }
@@ -219,6 +256,24 @@ fn come_back_ms(plan: &DrainPlan, random: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_that_begins_again_and_again_leaves_nobody_out() {
+        let mut round = Round::default();
+        assert_eq!(round.step(10), None);
+        let mut turns = [0; 10];
+        for _ in 0..20 {
+            round.begin(10);
+            for _ in 0..3 {
+                turns[round.step(10).expect("it goes on")] += 1;
+            }
+        }
+        assert_eq!(turns, [6; 10]);
+        // Left alone it ends, also when more came meanwhile.
+        round.begin(10);
+        assert_eq!(std::iter::from_fn(|| round.step(12)).count(), 10);
+        assert!(!round.goes_on());
+    }
 
     #[test]
     fn everybody_comes_back_within_the_plan() {

@@ -22,7 +22,7 @@ use super::admission::{Admission, PeerLog, admit};
 use super::command::{Inboxes, ShardCommand};
 use super::connection::{Conn, Left, Phase, Said, Step};
 use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
-use super::housekeeping::Draining;
+use super::housekeeping::{Draining, Round};
 use super::session::{Env, LeafCheck};
 use super::socket::{Packet, Socket};
 use super::timers::Timers;
@@ -93,7 +93,7 @@ pub(super) struct Shard {
     pub(super) tls_generation: u64,
     pub(super) draining: Option<Draining>,
     pub(super) look_cursor: usize,
-    pub(super) recheck_cursor: Option<usize>,
+    pub(super) recheck: Round,
     pub(super) readable: bool,
     pub(super) next_tick: MonoNanos,
     pub(super) last_tick: MonoNanos,
@@ -133,7 +133,7 @@ impl Shard {
             tls_generation,
             draining: None,
             look_cursor: 0,
-            recheck_cursor: None,
+            recheck: Round::default(),
             readable: true,
             next_tick: MonoNanos::NEVER,
             last_tick: MonoNanos::NEVER,
@@ -183,7 +183,7 @@ impl Shard {
     fn wait(&self, now: MonoNanos) -> Duration {
         let busy = self.readable
             || !self.work.is_empty()
-            || self.recheck_cursor.is_some()
+            || self.recheck.goes_on()
             || !self.p.inbox.is_empty()
             || (!self.dirty.is_empty() && !self.p.socket.blocked());
         if busy {
@@ -538,7 +538,7 @@ impl Shard {
                     }
                     None => super::connection::answer(reply, Err(super::ControlFailure::NotConnected)),
                 },
-                ShardCommand::Recheck => self.recheck_cursor = Some(0),
+                ShardCommand::Recheck => self.recheck.begin(self.conns.len()),
                 ShardCommand::Drain(plan) => {
                     let total = self.conns.len();
                     self.draining.get_or_insert(Draining { plan, since: now, cursor: 0, total });
@@ -578,18 +578,5 @@ impl Shard {
                 self.step(place as u32, now, |conn, step| conn.close(code, step));
             }
         }
-    }
-
-    /// Judging one certificate takes microseconds, so all of them take many turns.
-    fn recheck(&mut self, now: MonoNanos) {
-        const PER_TURN: usize = 256;
-        let Some(from) = self.recheck_cursor else { return };
-        let to = self.conns.len().min(from + PER_TURN);
-        for place in from..to {
-            if self.conns[place].is_some() {
-                self.step(place as u32, now, Conn::recheck);
-            }
-        }
-        self.recheck_cursor = (to < self.conns.len()).then_some(to);
     }
 }
