@@ -39,11 +39,11 @@ impl Timers {
         if armed.earliest().is_some_and(|earliest| earliest.0 <= deadline.0.saturating_add(SLACK_NANOS)) {
             return;
         }
-        // With a full stack the entry is not remembered: it will come up and be looked at all the same.
-        if let Some(place) = armed.stack.get_mut(usize::from(armed.depth)) {
-            *place = deadline;
-            armed.depth += 1;
-        }
+        // A full stack forgets its earliest entry, which will come up and be looked at all the same. What was just
+        // added has to be remembered: or the next packet would add it again, and each one until it comes up.
+        let top = usize::from(armed.depth).min(armed.stack.len() - 1);
+        armed.stack[top] = deadline;
+        armed.depth = top as u8 + 1;
         self.heap.push(Reverse((deadline, key)));
     }
 
@@ -79,6 +79,25 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ever_earlier_deadlines_do_not_pile_up() {
+        let (mut timers, mut armed) = (Timers::default(), Armed::default());
+        let second = |n: u64| MonoNanos(n * 1_000_000_000);
+        for deadline in [900, 60, 30, 15, 7] {
+            for _packet in 0..1_000 {
+                timers.arm(&mut armed, 1, second(deadline));
+            }
+        }
+        assert_eq!(timers.len(), 5);
+        let mut came = Vec::new();
+        while let Some((_, at)) = timers.due(second(900)) {
+            Timers::came_up(&mut armed, at);
+            came.push(at);
+        }
+        assert_eq!(came, [7, 15, 30, 60, 900].map(second));
+        assert_eq!(armed.earliest(), None, "none is remembered that is not there");
+    }
 
     #[test]
     fn nothing_fires_late_and_nothing_piles_up() {
