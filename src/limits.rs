@@ -104,6 +104,9 @@ pub const LOG_PEERS_MAX: usize = 4_096;
 pub const CONTROLS_PER_CONNECTION: usize = 8;
 /// How long a control message may wait for its answer.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A sensor that still keeps another interval than the wanted one is told again after this long: twice the longest
+/// interval, so its heartbeats had time to say that it took the last word.
+pub const INTERVAL_TOLD_AGAIN: Duration = Duration::from_secs(2 * INTERVAL_MAX.as_secs());
 /// A draining server gives a sensor this long to take the come-back hint.
 pub const COME_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 /// A session that heard nothing for this long, and for three of its sensor's intervals, is dropped.

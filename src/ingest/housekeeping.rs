@@ -136,7 +136,7 @@ impl Shard {
             } else if now >= self.deaf_until && conn.session.fell_silent(now) {
                 self.p.counters.lost.add(1);
                 self.drop_silently(place, now);
-            } else if conn.session.should_be_told(wanted) {
+            } else if conn.session.should_be_told(wanted, now) {
                 let message = ToSensor::SetInterval { of: HINT, interval_ms: wanted };
                 self.control(place, now, |conn, step| conn.control(&message, None, None, step));
             }

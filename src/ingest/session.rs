@@ -13,8 +13,8 @@ use super::budget::Budget;
 use super::counters::ShardCounters;
 use crate::identity::{Leaf, PeerIdentity, Serial};
 use crate::limits::{
-    GATEWAY_FRAMES_PER_SECOND, GATEWAY_SENSORS_MAX, PARTIAL_FRAME_TIMEOUT, SENSOR_FRAMES_BURST,
-    SENSOR_FRAMES_PER_SECOND, SESSION_SILENCE_MIN,
+    GATEWAY_FRAMES_PER_SECOND, GATEWAY_SENSORS_MAX, INTERVAL_TOLD_AGAIN, PARTIAL_FRAME_TIMEOUT,
+    SENSOR_FRAMES_BURST, SENSOR_FRAMES_PER_SECOND, SESSION_SILENCE_MIN,
 };
 use crate::live::{GatewayIndex, LiveState, Observed, OwnerRef, Receipt, SlotHandle, Writer};
 use crate::time::{MonoNanos, UnixMillis};
@@ -77,6 +77,7 @@ pub struct SensorSession {
     epoch: u64,
     interval_ms: u32,
     told_ms: u32,
+    told_at: MonoNanos,
     budget: Budget,
     common: Common,
 }
@@ -136,6 +137,7 @@ impl Session {
                     epoch: taken.epoch,
                     interval_ms: 0,
                     told_ms: 0,
+                    told_at: MonoNanos::NEVER,
                     budget,
                     common,
                 };
@@ -301,15 +303,14 @@ impl Session {
         now.since(common.heard) > allowed
     }
 
-    /// True once when the sensor keeps another interval than the wanted one (zero: any is fine).
-    pub fn should_be_told(&mut self, wanted_ms: u32) -> bool {
+    /// True when the sensor keeps another interval than the wanted one (zero: any is fine) and has to be told: at
+    /// once, and again when that had no effect. It may have had no room for the message, or never answered.
+    pub fn should_be_told(&mut self, wanted_ms: u32, now: MonoNanos) -> bool {
         let Session::Sensor(sensor) = self else { return false };
-        let tell = wanted_ms != 0
-            && sensor.interval_ms != 0
-            && sensor.interval_ms != wanted_ms
-            && sensor.told_ms != wanted_ms;
+        let other = wanted_ms != 0 && sensor.interval_ms != 0 && sensor.interval_ms != wanted_ms;
+        let tell = other && (sensor.told_ms != wanted_ms || now.since(sensor.told_at) >= INTERVAL_TOLD_AGAIN);
         if tell {
-            sensor.told_ms = wanted_ms;
+            (sensor.told_ms, sensor.told_at) = (wanted_ms, now);
         }
         tell
     }

@@ -216,8 +216,28 @@ fn silence_is_measured_by_the_interval_and_dates_by_wall_time() {
     assert!(!sensor.fell_silent(bench.now.plus(Duration::from_secs(300))));
     assert_eq!(sensor.look(bench.now, UnixMillis(1_000_000)), Ok(()));
     assert_eq!(sensor.look(bench.now, UnixMillis(1_000_001)), Err(CloseCode::CertificateExpired));
-    assert!(sensor.should_be_told(1_000) && !sensor.should_be_told(1_000));
-    assert!(!sensor.should_be_told(0) && !sensor.should_be_told(120_000));
+}
+
+#[test]
+fn who_keeps_another_interval_is_told_until_it_does_not() {
+    let bench = Bench::new();
+    let mut sensor = bench.sensor(1);
+    let later = |seconds| bench.now.plus(Duration::from_secs(seconds));
+    assert!(!sensor.should_be_told(1_000, bench.now), "it said nothing yet");
+    let mut bytes = Vec::new();
+    let heartbeat = Heartbeat {
+        sensor_id: SensorId::from_number(1).0,
+        sequence: 1,
+        interval_ms: 120_000,
+        ..Heartbeat::default()
+    };
+    write_frame(&heartbeat, 0, &mut bytes);
+    sensor.datagram(&bytes, &bench.env()).expect("fine");
+    assert!(!sensor.should_be_told(0, bench.now) && !sensor.should_be_told(120_000, bench.now));
+    assert!(sensor.should_be_told(1_000, bench.now) && !sensor.should_be_told(1_000, later(599)));
+    assert!(sensor.should_be_told(2_000, later(1)), "another wish is told at once");
+    assert!(sensor.should_be_told(2_000, later(601)), "the last word had no effect");
+    assert!(!sensor.should_be_told(2_000, later(602)));
 }
 
 /// Whatever arrives, in whatever pieces: no panic, and a hostile peer is out after its budget.
