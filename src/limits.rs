@@ -55,6 +55,9 @@ pub const CONNECTIONS_PER_SHARD_MAX: usize = 1_000_000;
 pub const HALF_OPEN_RETRY: usize = 128;
 /// Half-open handshakes of one shard above which an Initial is dropped without an answer.
 pub const HALF_OPEN_MAX: usize = 1_024;
+/// Sources of half-open handshakes that one shard has room to count: twice as many as there can be, so that the
+/// table never grows. 17 bytes each and a free place beside it: 70 KB.
+pub const HALF_OPEN_SOURCES: usize = 2 * HALF_OPEN_MAX;
 /// Bytes buffered for one connection attempt that is not accepted yet.
 pub const INCOMING_BUFFER_BYTES: u64 = 16 * 1_024;
 /// Bytes buffered for all connection attempts of one shard.
@@ -362,6 +365,7 @@ const _: () = assert!(FRAMES_PER_DATAGRAM_MAX * FRAME_HEADER_BYTES < 1_200);
 const _: () = assert!(IDLE_TIMEOUT.as_millis() == 3 * INTERVAL_MAX.as_millis());
 const _: () = assert!(HISTORY_BLOCK.as_millis() == 30 * HISTORY_SAMPLE_EVERY.as_millis());
 const _: () = assert!(HALF_OPEN_RETRY < HALF_OPEN_MAX);
+const _: () = assert!(HALF_OPEN_MAX < u16::MAX as usize);
 const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);
 const _: () = assert!(SENSOR_FRAMES_PER_SECOND as u128 >= 50 * (1_000 / INTERVAL_MIN.as_millis()));

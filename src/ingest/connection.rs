@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quinn_proto::{Connection, ConnectionError, Dir, Event, ReadError, StreamEvent, StreamId, VarInt};
 
 use super::Role;
+use super::admission::Source;
 use super::command::{ControlFailure, ControlReply};
 use super::counters::{HANDSHAKE_FAILURES, handshake_failure};
 use super::session::{Env, LeafCheck, Session};
@@ -32,6 +33,8 @@ pub(super) enum Phase {
 
 pub(super) struct Conn {
     pub quic: Connection,
+    /// Where it came from. It may be elsewhere by now.
+    pub source: Source,
     pub session: Session,
     pub armed: Armed,
     pub phase: Phase,
@@ -86,12 +89,15 @@ pub(super) enum Said {
     FrameRefused(&'static str),
     /// The shard holds as many connections as it may.
     NotAdmitted,
+    /// Its source holds as many half-open handshakes as it may.
+    SourceCrowded,
 }
 
 impl Conn {
-    pub(super) fn new(quic: Connection) -> Conn {
+    pub(super) fn new(quic: Connection, source: Source) -> Conn {
         Conn {
             quic,
+            source,
             session: Session::None,
             armed: Armed::default(),
             phase: Phase::HalfOpen,

@@ -137,6 +137,7 @@ counters! {
     initials: counter, "Connection attempts.";
     retried: counter, "Attempts that had to prove their address first (Retry).";
     ignored: counter, "Attempts left without an answer: too many half-open handshakes.";
+    ignored_source: counter, "Attempts left without an answer: their source has its share of the half-open handshakes.";
     refused_full: counter, "Attempts refused: the shard is full.";
     refused_draining: counter, "Attempts refused: the server drains before a planned stop.";
     refused_early: counter, "Attempts that failed with their first packet: no valid handshake, wrong ALPN. By reason among the failed handshakes.";

@@ -1,5 +1,5 @@
-//! What a shard does once in a while: deadlines of handshakes and answers, a look at every session, the
-//! steps of a drain, and the end.
+//! What a shard does once in a while: deadlines of handshakes and answers, a look at every session, closing what has
+//! to go, the steps of a drain, and the end.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use super::command::DrainPlan;
 use super::connection::{Conn, Phase, Said};
 use super::shard::{Shard, TICK, Work};
 use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND, SESSION_SILENCE_MIN};
+use crate::live::OwnerRef;
 use crate::time::{Clock, MonoNanos};
 use crate::wire::close::CloseCode;
 use crate::wire::control::{OperationRef, ToSensor};
@@ -143,6 +144,23 @@ impl Shard {
         }
     }
 
+    pub(super) fn close_owner(&mut self, owner: OwnerRef, code: CloseCode, now: MonoNanos) {
+        if let Some(place) = self.find(owner.connection) {
+            if code == CloseCode::Replaced {
+                self.p.counters.replaced.add(1);
+            }
+            self.step(place, now, |conn, step| conn.close(code, step));
+        }
+    }
+
+    pub(super) fn close_where(&mut self, now: MonoNanos, code: CloseCode, chosen: impl Fn(&Conn) -> bool) {
+        for place in 0..self.conns.len() {
+            if self.conns[place].as_deref().is_some_and(&chosen) {
+                self.step(place as u32, now, |conn, step| conn.close(code, step));
+            }
+        }
+    }
+
     /// Judging one certificate takes microseconds, so all of them take many turns.
     pub(super) fn recheck(&mut self, now: MonoNanos) {
         const PER_TURN: usize = 256;
@@ -208,6 +226,9 @@ impl Shard {
                 }
                 Said::HandshakeFailed(reason) => tracing::warn!(shard, %peer, reason, "handshake failed"),
                 Said::FrameRefused(reason) => tracing::warn!(shard, %peer, reason, "a frame was refused"),
+                Said::SourceCrowded => {
+                    tracing::warn!(shard, %peer, "too many handshakes at once from one address; the rest has to wait");
+                }
                 Said::NotAdmitted => tracing::warn!(shard, %peer, "no room for another connection"),
             }
         }

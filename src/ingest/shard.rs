@@ -18,7 +18,7 @@ use quinn_proto::{
     ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, Incoming, ServerConfig,
 };
 
-use super::admission::{Admission, PeerLog, admit};
+use super::admission::{Admission, Attempt, HalfOpen, PeerLog, Source, admit};
 use super::command::{Inboxes, ShardCommand};
 use super::connection::{Conn, Left, Phase, Said, Step};
 use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
@@ -79,7 +79,8 @@ pub(super) struct Shard {
     pub(super) spare: Vec<u32>,
     pub(super) work: VecDeque<Work>,
     pub(super) accepts_waiting: usize,
-    pub(super) half_open: usize,
+    /// Accepted or waiting for it.
+    pub(super) half_open: HalfOpen,
     /// Handshake timeouts, in the order in which they come; all take the same time.
     pub(super) handshakes_due: VecDeque<(MonoNanos, u32)>,
     /// Control timeouts, likewise.
@@ -122,7 +123,7 @@ impl Shard {
             spare: Vec::new(),
             work: VecDeque::new(),
             accepts_waiting: 0,
-            half_open: 0,
+            half_open: HalfOpen::new(),
             handshakes_due: VecDeque::new(),
             controls_due: VecDeque::new(),
             drains_due: VecDeque::new(),
@@ -211,7 +212,7 @@ impl Shard {
         self.settle(now);
         self.tidy(now);
         self.p.counters.connections.set(self.p.endpoint.open_connections() as u64);
-        self.p.counters.half_open.set((self.half_open + self.accepts_waiting) as u64);
+        self.p.counters.half_open.set(self.half_open.all() as u64);
         self.p.pulse.last_turn.store(now.0, Ordering::Relaxed);
     }
 
@@ -280,13 +281,20 @@ impl Shard {
     fn incoming(&mut self, incoming: Incoming) {
         let counters = &self.p.counters;
         counters.initials.add(1);
-        let connections = self.p.endpoint.open_connections() + self.accepts_waiting;
-        let half_open = self.half_open + self.accepts_waiting;
-        let proven = incoming.remote_address_validated() || !incoming.may_retry();
+        let source = Source::of(incoming.remote_address().ip());
         self.scratch.clear();
-        match admit(connections, self.p.connections_max, half_open, proven, self.draining.is_some()) {
+        let attempt = Attempt {
+            connections: self.p.endpoint.open_connections() + self.accepts_waiting,
+            connections_max: self.p.connections_max,
+            half_open: self.half_open.all(),
+            half_open_here: self.half_open.from(source),
+            proven: incoming.remote_address_validated() || !incoming.may_retry(),
+            draining: self.draining.is_some(),
+        };
+        match admit(attempt) {
             Admission::Accept => {
                 self.accepts_waiting += 1;
+                self.half_open.begin(source);
                 self.work.push_back(Work::Accept(Box::new(incoming)));
             }
             Admission::Retry => match self.p.endpoint.retry(incoming, &mut self.scratch) {
@@ -298,6 +306,11 @@ impl Shard {
             },
             Admission::Ignore => {
                 counters.ignored.add(1);
+                self.p.endpoint.ignore(incoming);
+            }
+            Admission::IgnoreSource => {
+                counters.ignored_source.add(1);
+                self.left.said.push((incoming.remote_address(), Said::SourceCrowded));
                 self.p.endpoint.ignore(incoming);
             }
             Admission::Refuse => {
@@ -336,6 +349,7 @@ impl Shard {
     fn accept(&mut self, incoming: Incoming, now: MonoNanos) {
         self.refresh_tls();
         let remote = incoming.remote_address();
+        let source = Source::of(remote.ip());
         let instant = self.p.clock.instant_of(now);
         self.scratch.clear();
         let config = Some(Arc::clone(&self.server_config));
@@ -346,13 +360,13 @@ impl Shard {
                     self.conns.resize_with(place + 1, || None);
                     self.uses.resize(place + 1, 0);
                 }
-                self.conns[place] = Some(Box::new(Conn::new(quic)));
-                self.half_open += 1;
+                self.conns[place] = Some(Box::new(Conn::new(quic, source)));
                 let key = self.key(place);
                 self.handshakes_due.push_back((now.plus(HANDSHAKE_TIMEOUT), key));
                 self.step(place as u32, now, |_, _| ());
             }
             Err(error) => {
+                self.half_open.end(source);
                 let place = handshake_failure(&error.cause);
                 self.p.counters.refused_early.add(1);
                 self.p.counters.handshake_failures[place].add(1);
@@ -410,7 +424,7 @@ impl Shard {
         let before = conn.phase;
         let result = act(conn, &mut step);
         if before == Phase::HalfOpen && conn.phase != Phase::HalfOpen {
-            self.half_open -= 1;
+            self.half_open.end(conn.source);
         }
         if !conn.dirty {
             conn.dirty = true;
@@ -560,23 +574,6 @@ impl Shard {
         if let Some(number) = self.step(place, now, act).flatten() {
             let key = self.key(place as usize);
             self.controls_due.push_back((now.plus(CONTROL_TIMEOUT), key, number));
-        }
-    }
-
-    pub(super) fn close_owner(&mut self, owner: OwnerRef, code: CloseCode, now: MonoNanos) {
-        if let Some(place) = self.find(owner.connection) {
-            if code == CloseCode::Replaced {
-                self.p.counters.replaced.add(1);
-            }
-            self.step(place, now, |conn, step| conn.close(code, step));
-        }
-    }
-
-    fn close_where(&mut self, now: MonoNanos, code: CloseCode, chosen: impl Fn(&Conn) -> bool) {
-        for place in 0..self.conns.len() {
-            if self.conns[place].as_deref().is_some_and(&chosen) {
-                self.step(place as u32, now, |conn, step| conn.close(code, step));
-            }
         }
     }
 }

@@ -7,6 +7,8 @@ mod rig;
 mod bad_input;
 #[path = "ingest/control.rs"]
 mod control;
+#[path = "ingest/crowds.rs"]
+mod crowds;
 #[path = "ingest/identity.rs"]
 mod identity;
 #[path = "ingest/path.rs"]
