@@ -223,8 +223,12 @@ impl Gateways {
     }
 
     pub(super) fn take(&self, index: GatewayIndex, owner: OwnerRef, now: MonoNanos) -> Option<Taken> {
-        let gateway = self.get(index).filter(|gateway| gateway.registered.load(Ordering::Acquire))?;
+        let gateway = self.get(index)?;
         let _change = gateway.change.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked under the lock: who takes it before a removal is given back by that, who comes after is refused.
+        if !gateway.registered.load(Ordering::Acquire) {
+            return None;
+        }
         let epoch = gateway.epoch.load(Ordering::Relaxed) + 1;
         gateway.epoch.store(epoch, Ordering::Relaxed);
         let replaced = OwnerRef::from_word(gateway.owner.swap(owner.to_word(), Ordering::AcqRel));
