@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::identity::{PeerIdentity, Serial};
+use crate::identity::Serial;
 use crate::limits::SHARD_INBOX;
 use crate::live::OwnerRef;
 use crate::wire::close::CloseCode;
@@ -56,13 +56,8 @@ pub enum ShardCommand {
         /// Why.
         code: CloseCode,
     },
-    /// Close whatever connection this identity has here.
-    CloseIdentity {
-        /// Who.
-        identity: PeerIdentity,
-        /// Why.
-        code: CloseCode,
-    },
+    /// Close these connections, which all belong to this shard.
+    CloseConnections(Vec<(OwnerRef, CloseCode)>),
     /// Say something to a sensor or gateway and bring the answer.
     Control {
         /// Its connection.

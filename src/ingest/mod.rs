@@ -59,8 +59,9 @@ use socket::Socket;
 
 use crate::identity::{Serial, ServerTls};
 use crate::limits;
-use crate::live::LiveState;
+use crate::live::{LiveState, OwnerRef};
 use crate::time::{MonoNanos, SystemClock};
+use crate::wire::close::CloseCode;
 
 /// How to listen.
 #[derive(Clone, Debug)]
@@ -210,6 +211,7 @@ pub struct Ingest {
     tls: Arc<SharedTls>,
     token_key: Arc<dyn HandshakeTokenKey>,
     interval_ms: Arc<AtomicU32>,
+    node: u16,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Kept until all threads ended: a socket that closes alone would shift the others' places.
     _group: steer::Group,
@@ -282,6 +284,7 @@ impl Ingest {
             tls,
             token_key,
             interval_ms: builder.interval_ms,
+            node: parts.node,
             threads: Mutex::new(Vec::new()),
             _group: group,
         };
@@ -329,6 +332,20 @@ impl Ingest {
         // All are told, also after one that can't be.
         let posted = (0..self.inboxes.len()).map(|shard| self.inboxes.post(shard, command.clone()));
         posted.fold(Ok(()), Result::and)
+    }
+
+    /// Closes connections, each for its own reason: one command for each shard that has any of them. What this
+    /// node does not have is left out.
+    pub fn close(&self, connections: &[(OwnerRef, CloseCode)]) -> Result<(), InboxError> {
+        let mut closed = Ok(());
+        for shard in 0..self.inboxes.len() {
+            let here = |owner: &OwnerRef| owner.node == self.node && usize::from(owner.shard) == shard;
+            let of_shard: Vec<_> = connections.iter().filter(|(owner, _)| here(owner)).copied().collect();
+            if !of_shard.is_empty() {
+                closed = closed.and(self.post(shard, ShardCommand::CloseConnections(of_shard)));
+            }
+        }
+        closed
     }
 
     /// New handshakes use these from now on, on all shards; connections stay. Returns the new generation.

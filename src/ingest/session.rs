@@ -130,6 +130,12 @@ impl Session {
                     .live
                     .take(slot, owner, leaf.not_after, env.now)
                     .map_err(|_| CloseCode::UnknownIdentity)?;
+                // Asked once more: if the register changed after the leaf was judged, then either the owner of the
+                // slot was known to whoever has to close it, or the change is seen here.
+                if !env.live.facts(slot).is_some_and(|facts| facts.may_report()) {
+                    env.live.release(slot, taken.epoch, env.now);
+                    return Err(CloseCode::NotActive);
+                }
                 let budget = Budget::new(SENSOR_FRAMES_PER_SECOND, SENSOR_FRAMES_BURST, env.now);
                 let session = SensorSession {
                     id,

@@ -538,8 +538,10 @@ impl Shard {
             self.p.counters.commands.add(1);
             match command {
                 ShardCommand::CloseConnection { owner, code } => self.close_owner(owner, code, now),
-                ShardCommand::CloseIdentity { identity, code } => {
-                    self.close_where(now, code, |conn| conn.session.identity() == Some(identity));
+                ShardCommand::CloseConnections(connections) => {
+                    for (owner, code) in connections {
+                        self.close_owner(owner, code, now);
+                    }
                 }
                 ShardCommand::Revoke(serials) => {
                     let revoked =

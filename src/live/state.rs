@@ -146,6 +146,12 @@ impl LiveState {
         SlotFacts::from_word(chunk.slots[place].peek(handle.generation, words::FACTS)?)
     }
 
+    /// The connection that owns a slot now.
+    pub fn owner(&self, handle: SlotHandle) -> Option<OwnerRef> {
+        let (chunk, place) = self.slab.get(handle.index)?;
+        OwnerRef::from_word(chunk.slots[place].peek(handle.generation, words::OWNER)?)
+    }
+
     // ------------------------------------------------------------ connections
 
     /// A connection takes the slot. The highest epoch owns it; whoever had it is given back, to be closed.

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register, Sensor};
 use crate::health::Lookup;
-use crate::identity::PeerIdentity;
-use crate::live::{GatewaysFull, Lifecycle, LiveState, PolicyIndex, SiteIndex, SlabFull, SlotFacts};
+use crate::live::{
+    GatewaysFull, Lifecycle, LiveState, OwnerRef, PolicyIndex, SiteIndex, SlabFull, SlotFacts,
+};
 use crate::store::{Position, Store, StoreError};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
@@ -41,8 +42,13 @@ pub enum NoRoom {
     Gateways(#[from] GatewaysFull),
 }
 
-/// Closes the connections of a peer whose standing changed.
-pub type Closer = Box<dyn Fn(PeerIdentity, CloseCode) + Send + Sync>;
+/// A connection whose peer has to go, and why.
+pub type ToClose = (OwnerRef, CloseCode);
+
+/// Closes the connections of peers whose standing changed. Live state knows which these are: it is asked after the
+/// change, and who takes a slot later is judged by what was changed. So nobody is looked for, and who has no
+/// connection costs nothing.
+pub type Closer = Box<dyn Fn(&[ToClose]) + Send + Sync>;
 
 /// Sites as the engine numbers them: dense, never reused while the process lives.
 #[derive(Debug, Default)]
@@ -126,7 +132,8 @@ impl FleetService {
         };
         let register = service.register();
         for sensor in register.sensors() {
-            service.show_sensor(&register, None, Some(sensor))?;
+            // Nobody is connected yet.
+            let _ = service.show_sensor(&register, None, Some(sensor))?;
         }
         for gateway in register.gateways() {
             service.live.insert_gateway(gateway.id, &service.numbers(&gateway.sites))?;
@@ -172,9 +179,13 @@ impl FleetService {
             .fold(&batch)
             .expect("a batch that the register made folds into it");
         let register = self.register();
-        for change in &batch.changes {
-            // Room was checked above, under the same lock.
-            self.show(&register, change).expect("room for every new sensor and gateway");
+        // Room was checked above, under the same lock.
+        let show = |change| self.show(&register, change).expect("room for every new sensor and gateway");
+        let to_close: Vec<ToClose> = batch.changes.iter().filter_map(show).collect();
+        if !to_close.is_empty()
+            && let Some(closer) = self.closer.get()
+        {
+            closer(&to_close);
         }
         Ok(batch)
     }
@@ -206,23 +217,22 @@ impl FleetService {
         Ok(self.live.room_for_gateways(&gateways)?)
     }
 
-    fn show(&self, register: &Register, change: &Change) -> Result<(), NoRoom> {
+    /// Shows a change to live state; gives the connection that has to go.
+    fn show(&self, register: &Register, change: &Change) -> Result<Option<ToClose>, NoRoom> {
         match change {
             Change::Sensor(edit) => self.show_sensor(register, edit.before.as_ref(), edit.after.as_ref()),
-            Change::Gateway(edit) => {
-                match (&edit.before, &edit.after) {
-                    (_, Some(after)) => {
-                        self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
-                    }
-                    (Some(before), None) => {
-                        self.live.remove_gateway(before.id);
-                        self.close(PeerIdentity::Gateway(before.id), CloseCode::UnknownIdentity);
-                    }
-                    (None, None) => {}
+            Change::Gateway(edit) => Ok(match (&edit.before, &edit.after) {
+                (_, Some(after)) => {
+                    self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
+                    None
                 }
-                Ok(())
-            }
-            Change::Subscription(_) | Change::Site(_) | Change::Zone(_) => Ok(()),
+                (Some(before), None) => {
+                    let owner = self.live.remove_gateway(before.id).and_then(|(_, owner)| owner);
+                    owner.map(|owner| (owner, CloseCode::UnknownIdentity))
+                }
+                (None, None) => None,
+            }),
+            Change::Subscription(_) | Change::Site(_) | Change::Zone(_) => Ok(None),
         }
     }
 
@@ -231,14 +241,12 @@ impl FleetService {
         register: &Register,
         before: Option<&Sensor>,
         after: Option<&Sensor>,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<Option<ToClose>, NoRoom> {
         let kept = after.filter(|sensor| sensor.lifecycle != Lifecycle::Deleted);
         let Some(sensor) = kept else {
-            if let Some(gone) = before.or(after) {
-                self.live.remove(gone.id);
-                self.close(PeerIdentity::Sensor(gone.id), CloseCode::UnknownIdentity);
-            }
-            return Ok(());
+            let removed = before.or(after).and_then(|gone| self.live.remove(gone.id));
+            let owner = removed.and_then(|(_, owner)| owner);
+            return Ok(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
         };
         let site = register.site_of(sensor).map(|site| site.id).unwrap_or_default();
         let facts = SlotFacts {
@@ -248,22 +256,16 @@ impl FleetService {
             policy: PolicyIndex(0),
             muted: false,
         };
-        self.live.insert(sensor.id, facts)?;
-        if sensor.lifecycle == Lifecycle::PendingReactivation {
-            self.close(PeerIdentity::Sensor(sensor.id), CloseCode::NotActive);
+        let slot = self.live.insert(sensor.id, facts)?;
+        if facts.may_report() {
+            return Ok(None);
         }
-        Ok(())
+        Ok(self.live.owner(slot).map(|owner| (owner, CloseCode::NotActive)))
     }
 
     fn numbers(&self, sites: &[SiteId]) -> Vec<SiteIndex> {
         let mut numbers = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         sites.iter().map(|&site| numbers.number(site)).collect()
-    }
-
-    fn close(&self, peer: PeerIdentity, code: CloseCode) {
-        if let Some(closer) = self.closer.get() {
-            closer(peer, code);
-        }
     }
 }
 

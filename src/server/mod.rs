@@ -55,9 +55,7 @@ use crate::fleet::{Actor, Batch, Command};
 use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
 use crate::http::{Http, HttpConfig, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
-use crate::ingest::{
-    DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck, ShardCommand,
-};
+use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::{LiveState, image};
 use crate::store::{EntryKind, Store, StoreError};
@@ -463,12 +461,10 @@ fn http_config(config: &Config) -> HttpConfig {
 /// Deleted and changed peers lose their connection, wherever it is.
 fn close_through(fleet: &FleetService, ingest: &Arc<Ingest>) {
     let ingest = Arc::downgrade(ingest);
-    fleet.close_through(Box::new(move |identity, code| {
+    fleet.close_through(Box::new(move |connections| {
         let Some(ingest) = ingest.upgrade() else { return };
-        for shard in 0..ingest.shards() {
-            if let Err(error) = ingest.post(shard, ShardCommand::CloseIdentity { identity, code }) {
-                tracing::warn!(%error, %identity, "a connection could not be closed at once");
-            }
+        if let Err(error) = ingest.close(connections) {
+            tracing::warn!(%error, count = connections.len(), "connections could not be closed at once");
         }
     }));
 }

@@ -10,5 +10,7 @@ mod configuration;
 mod disk;
 #[path = "server/kill.rs"]
 mod kill;
+#[path = "server/register.rs"]
+mod register;
 #[path = "server/stop.rs"]
 mod stop;

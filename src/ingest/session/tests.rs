@@ -219,6 +219,19 @@ fn silence_is_measured_by_the_interval_and_dates_by_wall_time() {
 }
 
 #[test]
+fn who_may_not_report_any_more_when_it_takes_its_slot_gives_it_back() {
+    let bench = Bench::new();
+    let id = bench.register(1, SITE);
+    let slot = bench.live.find(id).expect("registered");
+    let facts = bench.live.facts(slot).expect("registered");
+    let inactive = SlotFacts { lifecycle: Lifecycle::PendingReactivation, ..facts };
+    assert!(bench.live.set_facts(slot, inactive));
+    let refused = bench.begin(PeerIdentity::Sensor(id), 1);
+    assert_eq!(refused.map(|(_, began)| began), Err(CloseCode::NotActive));
+    assert!(!bench.live.snapshot_of(id).expect("registered").connected);
+}
+
+#[test]
 fn who_keeps_another_interval_is_told_until_it_does_not() {
     let bench = Bench::new();
     let mut sensor = bench.sensor(1);
