@@ -108,6 +108,14 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     sync_parent(path)
 }
 
+/// Keeps other programs from changing a file until the result is dropped, or this program ends; waits for one that is
+/// at it. The lock is on a file beside it, because the file itself is replaced.
+pub(super) fn lock(path: &Path) -> Result<File, FileError> {
+    let beside = path.with_extension("lock");
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
+    open.and_then(|file| file.lock().map(|()| file)).map_err(|error| FileError::io(&beside, "locked", error))
+}
+
 /// Makes a rename or a new entry durable.
 pub(super) fn sync_parent(path: &Path) -> Result<(), FileError> {
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };

@@ -84,13 +84,20 @@ impl Revocations {
     /// closed by who calls this (ingest knows them). Returns how many are new.
     pub fn revoke(&self, serials: &[Serial], at: UnixMillis) -> Result<usize, FileError> {
         let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = self.revoked.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // Another program may have revoked since this one read: nobody writes between our reading and writing.
+        let _one_program = files::lock(&self.path)?;
+        let written = read(&self.path)?;
+        let mut next = written.clone();
+        for (serial, at) in self.revoked.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            next.entry(*serial).or_insert(*at);
+        }
         let before = next.len();
         for serial in serials {
             next.entry(*serial).or_insert(at);
         }
         let new = next.len() - before;
-        if new == 0 {
+        if next.len() == written.len() {
+            *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = next;
             return Ok(0);
         }
         if next.len() > REVOKED_MAX {

@@ -319,6 +319,33 @@ fn revocations_are_remembered_and_never_forgotten_by_damage() {
 }
 
 #[test]
+fn of_many_who_revoke_at_once_no_serial_is_lost() {
+    let rig = rig();
+    let serial = |number: u8| Serial::from_be_bytes(&[1, number]).unwrap();
+    // Read before the other one wrote, as two programs do that are started together.
+    let (first, second) = (Revocations::open(rig.folder.path()), Revocations::open(rig.folder.path()));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.revoke(&[serial(1)], NOW).unwrap(), 1);
+    assert_eq!(second.revoke(&[serial(2)], NOW).unwrap(), 1);
+    assert_eq!(second.revoke(&[serial(1)], NOW).unwrap(), 0, "it knows by now");
+    assert_eq!(Revocations::open(rig.folder.path()).unwrap().len(), 2);
+
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let folder = rig.folder.path();
+            scope.spawn(move || {
+                for number in 0..20 {
+                    let program = Revocations::open(folder).unwrap();
+                    assert_eq!(program.revoke(&[serial(10 + 20 * thread + number)], NOW).unwrap(), 1);
+                }
+            });
+        }
+    });
+    assert_eq!(Revocations::open(rig.folder.path()).unwrap().len(), 82);
+    assert_eq!(first.reload().unwrap().len(), 81);
+}
+
+#[test]
 fn a_key_that_is_not_the_certificates_is_said_so() {
     let rig = rig();
     let mut mixed = rig.sensor(1);
