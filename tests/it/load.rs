@@ -2,7 +2,19 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use fleetpulse::config::Config;
+use fleetpulse::fleet::Actor;
+use fleetpulse::identity::PeerIdentity;
+use fleetpulse::live::SensorType;
+use fleetpulse::sensor::load::{Carried, GatewayRate, LoadCounts, LoadDriver, LoadPeer, LoadTarget};
+use fleetpulse::server::Server;
+use fleetpulse::server::enlist::Enlistment;
+use fleetpulse::time::Clock;
+use fleetpulse::wire::id::{GatewayId, SensorId};
 use serde_json::Value;
 
 fn load(arguments: &[&str]) -> Output {
@@ -128,6 +140,62 @@ fn a_server_that_runs_elsewhere_is_driven_with_prepared_identities() {
     let too_many = drive(&["--sensors", "13"]);
     assert_eq!(too_many.status.code(), Some(64), "{}", String::from_utf8_lossy(&too_many.stderr));
     server.stop();
+}
+
+/// The schedule goes on when the server is gone: what comes due then is counted, of gateways as of sensors.
+#[test]
+fn what_comes_due_without_a_connection_is_counted_as_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+    for address in [&mut config.ingest.listen, &mut config.ingest.enrol_listen, &mut config.http.listen] {
+        *address = ([127, 0, 0, 1], 0).into();
+    }
+    let server = Server::start(config).unwrap();
+    let clock = server.clock();
+    let sensors: Vec<_> = (0..10).map(|_| SensorId::fresh()).collect();
+    let gateway = GatewayId::fresh();
+    let commands = {
+        let register = server.fleet().register();
+        let mut plan = Enlistment::new(&register);
+        for id in &sensors {
+            plan.sensor(*id, &id.to_string(), SensorType::OtCloud, "site", "zone");
+        }
+        plan.gateway(gateway, "gateway", &["site"]);
+        plan.into_commands()
+    };
+    server.apply(&commands, Actor::command_line("test")).unwrap();
+    let life = Duration::from_secs(86_400);
+    let identity = server.authority().issue(PeerIdentity::Gateway(gateway), life, clock.unix()).unwrap();
+    let counts = Arc::new(LoadCounts::default());
+    let target = LoadTarget {
+        server: server.ingest_addr(),
+        server_name: "localhost".into(),
+        clock,
+        handshakes_at_once: 1,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let peers = vec![LoadPeer { identity, carried: Carried::Gateway(sensors) }];
+        let mut driver = LoadDriver::new(target, peers, Arc::clone(&counts)).unwrap();
+        assert_eq!(driver.connect().await.up, 1);
+        let told = Arc::clone(&counts);
+        let ends = std::thread::spawn(move || {
+            let wait = |what: &AtomicU64, least: u64| {
+                while what.load(Ordering::Relaxed) < least {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            };
+            wait(&told.sent, 50);
+            server.stop();
+            wait(&told.not_sent, 100);
+            told.stop.store(true, Ordering::Relaxed);
+        });
+        // 200 frames a second: ten of them each 50 ms.
+        let beating = driver.beat(Duration::from_secs(1), GatewayRate::PerGateway(200.0), 1);
+        tokio::time::timeout(Duration::from_secs(60), beating).await.expect("they were never counted");
+        ends.join().unwrap();
+    });
+    assert_eq!(counts.not_sent.load(Ordering::Relaxed) % 10, 0, "whole batches");
 }
 
 #[test]

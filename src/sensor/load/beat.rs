@@ -21,6 +21,8 @@ use crate::wire::heartbeat::Heartbeat;
 const SENDS_IN_A_ROW: usize = 32;
 /// How long the loop sleeps at most: so soon it sees that it has to stop.
 const LOOK: Duration = Duration::from_millis(50);
+/// Shortest step of a schedule without a connection, which nothing else slows down.
+const PAUSE_MIN: Duration = Duration::from_micros(1);
 /// Longest time that the histograms tell apart.
 const LONGEST_US: u64 = 3_600_000_000;
 
@@ -106,9 +108,7 @@ impl LoadDriver {
         let mut dice = Dice::new(seed);
         let now = self.target.clock.mono();
         for (peer, connection) in self.peers.iter_mut().zip(&self.connections) {
-            if peer.kind == Kind::Gateway
-                && let Some(connection) = connection
-            {
+            if peer.kind == Kind::Gateway {
                 let pause = pause(gateways, peer.boots.len());
                 let gateway = Gateway {
                     boots: std::mem::take(&mut peer.boots),
@@ -130,9 +130,8 @@ impl LoadDriver {
                 beaten.add(&seen);
             }
         }
-        let connected = self.peers.iter_mut().zip(&self.connections);
-        let gateways = connected.filter(|(peer, up)| peer.kind == Kind::Gateway && up.is_some());
-        for ((peer, _), boots) in gateways.zip(boots) {
+        let gateways = self.peers.iter_mut().filter(|peer| peer.kind == Kind::Gateway);
+        for (peer, boots) in gateways.zip(boots) {
             peer.boots = boots;
         }
         beaten
@@ -240,7 +239,8 @@ fn interval_ms(interval: Duration) -> u32 {
 struct Gateway {
     boots: Vec<Boot>,
     heartbeat: Heartbeat,
-    connection: Connection,
+    /// `None`: it never came up.
+    connection: Option<Connection>,
     clock: SystemClock,
     counts: Arc<LoadCounts>,
     /// When the next batch is due, and the time between two.
@@ -249,8 +249,18 @@ struct Gateway {
 
 impl Gateway {
     async fn run(mut self) -> (Vec<Boot>, Beaten) {
-        let (mut seen, mut trip) = (Beaten::default(), Trip::default());
-        let Ok(mut stream) = self.connection.open_uni().await else { return (self.boots, seen) };
+        let mut seen = Beaten::default();
+        if let Some(connection) = self.connection.clone() {
+            self.with(&connection, &mut seen).await;
+        }
+        self.without().await;
+        (self.boots, seen)
+    }
+
+    /// Sends until the connection ends or load does.
+    async fn with(&mut self, connection: &Connection, seen: &mut Beaten) {
+        let mut trip = Trip::default();
+        let Ok(mut stream) = connection.open_uni().await else { return };
         let mut batch = Vec::with_capacity(self.boots.len() * HEARTBEAT_FRAME_BYTES);
         while self.wait().await {
             let now = self.clock.now();
@@ -258,7 +268,7 @@ impl Gateway {
             for boot in &mut self.boots {
                 next_frame(boot, &mut self.heartbeat, now, &mut batch);
             }
-            let trip = trip.look(&self.connection);
+            let trip = trip.look(connection);
             if self.counts.measuring.load(Ordering::Relaxed) {
                 seen.record(self.due.map(|(due, _)| due), now.mono, trip);
             }
@@ -274,7 +284,18 @@ impl Gateway {
             self.counts.sent.fetch_add(frames, Ordering::Relaxed);
         }
         let _ = stream.finish();
-        (self.boots, seen)
+    }
+
+    /// The schedule goes on without a connection: what comes due until load ends is not sent. Without a schedule
+    /// nothing comes due.
+    async fn without(&mut self) {
+        let frames = self.boots.len() as u64;
+        while self.due.is_some() && self.wait().await {
+            self.counts.not_sent.fetch_add(frames, Ordering::Relaxed);
+            if let Some((due, pause)) = &mut self.due {
+                *due = due.plus((*pause).max(PAUSE_MIN));
+            }
+        }
     }
 
     /// Until the next batch is due; false when load has to end.
