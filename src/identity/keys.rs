@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN};
 use rustls::server::ProducesTickets;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError};
+use super::trust::TrustBundle;
 use crate::limits::{TICKET_BYTES_MAX, TICKET_KEY_LIFE};
 use crate::time::{Clock, UnixMillis};
 
@@ -128,9 +130,11 @@ impl Keys {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// The ticket maker for the TLS library.
-    pub fn ticketer(self: &Arc<Keys>) -> Arc<dyn ProducesTickets> {
-        Arc::new(TicketSealer(self.clone()))
+    /// The ticket maker for the TLS library. It opens only what was made while exactly these roots were trusted.
+    pub fn ticketer(self: &Arc<Keys>, trust: &TrustBundle) -> Arc<dyn ProducesTickets> {
+        let mut roots = Context::new(&SHA256);
+        trust.roots.iter().for_each(|root| roots.update(root));
+        Arc::new(TicketSealer { keys: self.clone(), roots: roots.finish() })
     }
 
     fn parse(path: &Path, clock: Arc<dyn Clock>, text: &str) -> Result<Keys, FileError> {
@@ -161,8 +165,21 @@ impl Keys {
 
 /// Makes and opens session tickets: key id, nonce, AES-256-GCM of the session, tag. A ticket is opened for at
 /// most twice [`TICKET_KEY_LIFE`] after its key was made. It holds the peer's chain, so the session that
-/// resumes shows the same certificate, which is judged again.
-pub struct TicketSealer(Arc<Keys>);
+/// resumes shows the same certificate, which is judged again; but who issued it is not. So the roots that it was
+/// verified by are sealed with it, as data that has to be the same when it is opened and takes no room.
+pub struct TicketSealer {
+    keys: Arc<Keys>,
+    roots: Digest,
+}
+
+impl TicketSealer {
+    fn bound_to(&self, key: &TicketKey) -> Aad<[u8; KEY_ID_BYTES + SHA256_OUTPUT_LEN]> {
+        let mut bytes = [0; KEY_ID_BYTES + SHA256_OUTPUT_LEN];
+        bytes[..KEY_ID_BYTES].copy_from_slice(&key.id);
+        bytes[KEY_ID_BYTES..].copy_from_slice(self.roots.as_ref());
+        Aad::from(bytes)
+    }
+}
 
 impl fmt::Debug for TicketSealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,10 +197,10 @@ impl ProducesTickets for TicketSealer {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let keys = self.0.tickets.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.tickets.read().unwrap_or_else(PoisonError::into_inner);
         let newest = keys.first()?;
         let mut sealed = plain.to_vec();
-        let nonce = newest.key.seal_in_place_append_tag(Aad::from(newest.id), &mut sealed).ok()?;
+        let nonce = newest.key.seal_in_place_append_tag(self.bound_to(newest), &mut sealed).ok()?;
         let mut ticket = Vec::with_capacity(KEY_ID_BYTES + NONCE_BYTES + sealed.len());
         ticket.extend_from_slice(&newest.id);
         ticket.extend_from_slice(nonce.as_ref());
@@ -197,13 +214,13 @@ impl ProducesTickets for TicketSealer {
         }
         let (id, rest) = ticket.split_first_chunk::<KEY_ID_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
-        let keys = self.0.tickets.read().unwrap_or_else(PoisonError::into_inner);
-        let now = self.0.clock.unix();
+        let keys = self.keys.tickets.read().unwrap_or_else(PoisonError::into_inner);
+        let now = self.keys.clock.unix();
         let key = keys.iter().find(|key| key.id == *id && age_ms(key.made, now) < 2 * life_ms())?;
         let mut plain = sealed.to_vec();
-        let length = key.key.open_in_place(Nonce::from(nonce), Aad::from(key.id), &mut plain).ok()?.len();
+        let length = key.key.open_in_place(Nonce::from(nonce), self.bound_to(key), &mut plain).ok()?.len();
         plain.truncate(length);
-        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        self.keys.opened.fetch_add(1, Ordering::Relaxed);
         Some(plain)
     }
 }

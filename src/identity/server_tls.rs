@@ -67,7 +67,7 @@ impl ServerTls {
         main.max_early_data_size = 0;
         main.send_tls13_tickets = 1;
         main.session_storage = Arc::new(NoServerSessionStorage {});
-        main.ticketer = keys.ticketer();
+        main.ticketer = keys.ticketer(authority.trust());
 
         let mut enrol = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&version::TLS13])

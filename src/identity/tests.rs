@@ -103,7 +103,7 @@ fn a_herd_resumes_after_a_restart_and_after_a_rotation_but_not_after_two() {
     let (kind, _) = shake(&rig.client(&rig.sensor(8)), &rig.tls.main).unwrap();
     assert_eq!(kind, HandshakeKind::Full);
 
-    let ticketer = rig.keys.ticketer();
+    let ticketer = rig.keys.ticketer(rig.authority.trust());
     let ticket = ticketer.encrypt(b"session").unwrap();
     assert_eq!(ticketer.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
     rig.clock.advance(TICKET_KEY_LIFE);
@@ -118,7 +118,7 @@ fn a_herd_resumes_after_a_restart_and_after_a_rotation_but_not_after_two() {
 #[test]
 fn a_ticket_that_was_touched_is_not_opened() {
     let rig = rig();
-    let ticketer = rig.keys.ticketer();
+    let ticketer = rig.keys.ticketer(rig.authority.trust());
     let ticket = ticketer.encrypt(&[7; 900]).unwrap();
     for place in 0..ticket.len() {
         let mut touched = ticket.clone();

@@ -96,7 +96,10 @@ impl Rig {
 
     fn serve(&self, address: SocketAddr) -> Server {
         let mut tls = (*self.tls.main).clone();
-        tls.ticketer = Arc::new(Counting { inner: self.keys.ticketer(), opened: self.resumed.clone() });
+        tls.ticketer = Arc::new(Counting {
+            inner: self.keys.ticketer(self.authority.trust()),
+            opened: self.resumed.clone(),
+        });
         let crypto = QuicServerConfig::try_from(tls).unwrap();
         let config = ServerConfig::with_crypto(Arc::new(crypto));
         let reset = Arc::new(aws_lc_rs_hmac(self.keys.reset_key()));
