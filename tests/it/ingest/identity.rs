@@ -11,7 +11,7 @@ use fleetpulse::time::Clock;
 use fleetpulse::wire::close::CloseCode;
 use fleetpulse::wire::id::{GatewayId, SensorId};
 
-use super::rig::{Client, PATIENCE, Rig, SITE, code, quic_client, server_tls};
+use super::rig::{Client, Neighbour, PATIENCE, Rig, SITE, code, quic_client, server_tls};
 
 fn tls(rig: &Rig, identity: &ClientIdentity) -> rustls::ClientConfig {
     client_tls(identity, ALPN_MAIN, Arc::new(rig.clock)).expect("client TLS")
@@ -98,6 +98,7 @@ async fn the_wrong_protocol_is_refused() {
 #[tokio::test]
 async fn an_expired_certificate_is_refused_by_a_full_handshake_and_by_a_resumed_one() {
     let rig = Rig::new(1);
+    let neighbour = Neighbour::new(&rig).await;
     let id = SensorId::from_number(1);
     rig.register(id);
     let identity =
@@ -119,6 +120,8 @@ async fn an_expired_certificate_is_refused_by_a_full_handshake_and_by_a_resumed_
     assert_eq!(alert(&refused(&rig, tls(&rig, &identity)).await), 45);
     failed_for(&rig, "certificate_expired").await;
     assert!(!rig.snapshot(1).connected);
+    assert_eq!(rig.counters().closed_for(CloseCode::CertificateExpired), 2);
+    neighbour.stays_well(&rig).await;
 }
 
 #[tokio::test]

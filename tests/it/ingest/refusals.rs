@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleetpulse::identity::{
     ALPN_ENROL, ALPN_MAIN, Authority, ClientIdentity, PeerIdentity, client_tls, provider,
 };
-use fleetpulse::limits::FRAME_AGE_MAX;
+use fleetpulse::limits::{FRAME_AGE_MAX, REFUSED_FRAMES_MAX};
 use fleetpulse::live::{Lifecycle, Observed, SlotFacts};
 use fleetpulse::time::Clock;
 use fleetpulse::wire::close::CloseCode;
@@ -18,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::rig::{
     Client, Neighbour, OTHER_SITE, PATIENCE, Rig, SITE, frame, heartbeat, lines_about, listen_to_log,
+    server_tls,
 };
 
 /// How a peer is told.
@@ -38,8 +40,12 @@ fn main_port(rig: &Rig, identity: &ClientIdentity) -> rustls::ClientConfig {
 
 /// A client with a chain and key that our own library would not use, or with none.
 fn strange(rig: &Rig, chain_and_key: Option<&str>) -> rustls::ClientConfig {
+    trusting(&[&rig.authority], chain_and_key)
+}
+
+fn trusting(authorities: &[&Authority], chain_and_key: Option<&str>) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
-    for root in &rig.authority.trust().roots {
+    for root in authorities.iter().flat_map(|authority| &authority.trust().roots) {
         roots.add(root.clone()).unwrap();
     }
     let builder = rustls::ClientConfig::builder_with_provider(provider())
@@ -121,14 +127,17 @@ async fn who_may_not_come_in_is_told_why_counted_and_said_once() {
     let server = std::fs::read_to_string(rig.dir.path().join("identity/server.pem")).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let other = Authority::open_or_create(elsewhere.path(), rig.clock.unix()).unwrap();
-    let day = std::time::Duration::from_secs(86_400);
+    let day = Duration::from_secs(86_400);
     let foreign = other.issue(sensor(1_000), day, rig.clock.unix()).unwrap();
     let foreign = format!("{}{}", foreign.cert_chain_pem, foreign.key_pem);
+    let long_ago = rig.clock.unix().minus(3 * day);
+    let expired = rig.authority.issue(sensor(1_000), day, long_ago).unwrap();
     let wrong_alpn = client_tls(&rig.issue(sensor(1_000)), ALPN_ENROL, Arc::new(rig.clock)).unwrap();
     let alerts = [
         ("no certificate", strange(&rig, None), 116, "no_certificate"),
         ("the server's own certificate", strange(&rig, Some(&server)), 43, "bad_certificate"),
         ("another authority's", strange(&rig, Some(&foreign)), 48, "unknown_ca"),
+        ("expired", main_port(&rig, &expired), 45, "certificate_expired"),
         ("another protocol", wrong_alpn, 120, "no_application_protocol"),
     ];
     for (number, (what, tls, alert, reason)) in (1..).zip(alerts) {
@@ -151,7 +160,7 @@ async fn who_may_not_come_in_is_told_why_counted_and_said_once() {
         is_refused(&rig, number, what, tls, Told::Code(code)).await;
     }
     let held_back = |rig: &Rig| rig.counters().log_suppressed - suppressed;
-    rig.until("the second line about each is held back", |rig| held_back(rig) == 9).await;
+    rig.until("the second line about each is held back", |rig| held_back(rig) == 10).await;
     neighbour.stays_well(&rig).await;
 }
 
@@ -276,7 +285,7 @@ async fn a_ticket_from_before_a_restart_opens_for_those_who_may_still_come() {
         clients.push(client);
     }
     // Tickets come right after the handshake.
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     rig.revocations.revoke(&serials[..1], rig.clock.unix()).unwrap();
     // The second is deleted while the server is down, the third is still welcome.
     let kept = [clients[0].id, clients[2].id];
@@ -294,4 +303,111 @@ async fn a_ticket_from_before_a_restart_opens_for_those_who_may_still_come() {
         }
     }
     assert_eq!(rig.counters().sensors, 1);
+}
+
+/// The peer's certificate is in the ticket, and who resumes is not verified again. So a ticket is worth something
+/// only as long as the roots are trusted that its certificate was verified by.
+#[tokio::test]
+async fn a_ticket_from_another_authoritys_time_opens_nothing() {
+    let rig = Rig::new(2);
+    let neighbour = Neighbour::new(&rig).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Authority::open_or_create(elsewhere.path(), rig.clock.unix()).unwrap();
+    let id = SensorId::from_number(1);
+    rig.register(id);
+    let issued = rig.issue(sensor(1));
+    let pem = format!("{}{}", issued.cert_chain_pem, issued.key_pem);
+    let tls = trusting(&[&rig.authority, &other], Some(&pem));
+    let server = rig.ingest.local_addr();
+    let resume = async || {
+        let mut client = Client::connect(server, tls.clone(), id).await.unwrap();
+        let received = rig.snapshot(1).received;
+        client.sequence = received;
+        client.beat();
+        rig.until_received(1, received + 1).await;
+        // Tickets come right after the handshake.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.resumed()
+    };
+    assert!(!resume().await && resume().await, "a full handshake, then a short one");
+
+    // The same keys, the same certificate in the register; but nobody trusts its issuer any more.
+    rig.ingest.reload_tls(&server_tls(&other, &rig.keys, rig.clock)).unwrap();
+    is_refused(&rig, 21, "the ticket is worth nothing", tls, Told::Alert(48, "unknown_ca")).await;
+    neighbour.stays_well(&rig).await;
+}
+
+/// Whatever ends a living connection: the peer is told, it is counted by its reason, and said once.
+#[tokio::test]
+async fn what_ends_a_connection_is_told_counted_and_said_once() {
+    listen_to_log();
+    let rig = Rig::new(1);
+    let neighbour = Neighbour::new(&rig).await;
+    let server = rig.ingest.local_addr();
+    let sensor_from = async |number: u64, from: [u8; 4]| {
+        let id = SensorId::from_number(number);
+        rig.register(id);
+        let tls = main_port(&rig, &rig.issue(sensor(number)));
+        Client::connect_from(from.into(), server, tls, id).await.expect("let in")
+    };
+    let gateway_from = async |number: u64, from: [u8; 4]| {
+        let gateway = GatewayId::from_number(number);
+        rig.live.insert_gateway(gateway, &[SITE]).expect("room");
+        let tls = main_port(&rig, &rig.issue(PeerIdentity::Gateway(gateway)));
+        Client::connect_from(from.into(), server, tls, SensorId::from_number(1)).await.expect("let in")
+    };
+
+    let stalled = gateway_from(1, [127, 0, 4, 1]).await;
+    let mut stream = stalled.connection.open_uni().await.unwrap();
+    stream.write_all(&frame(SensorId::from_number(1), 1)[..100]).await.unwrap();
+
+    let unframed = gateway_from(2, [127, 0, 4, 2]).await;
+    let mut lost = unframed.connection.open_uni().await.unwrap();
+    lost.write_all(&[0xff; 300]).await.unwrap();
+
+    let stranger = gateway_from(3, [127, 0, 4, 3]).await;
+    let mut foreign = stranger.connection.open_uni().await.unwrap();
+    for sequence in 1..=2 * u64::from(REFUSED_FRAMES_MAX) {
+        if foreign.write_all(&frame(SensorId::from_number(77), sequence)).await.is_err() {
+            break;
+        }
+    }
+    let impostor = sensor_from(4, [127, 0, 4, 4]).await;
+    for sequence in 1..=2 * u64::from(REFUSED_FRAMES_MAX) {
+        let _ = impostor.connection.send_datagram(frame(neighbour.0.id, 50 + sequence).into());
+    }
+    let rubbish = sensor_from(5, [127, 0, 4, 5]).await;
+    for _ in 0..2 * REFUSED_FRAMES_MAX {
+        let _ = rubbish.connection.send_datagram(vec![0xff; 200].into());
+    }
+    let mut hasty = sensor_from(6, [127, 0, 4, 6]).await;
+    while hasty.connection.close_reason().is_none() {
+        let frames: Vec<u8> = (0..4).flat_map(|_| hasty.heartbeat()).collect();
+        let _ = hasty.connection.send_datagram_wait(frames.into()).await;
+    }
+    let ends = [
+        (1, &stalled, CloseCode::Stalled),
+        (2, &unframed, CloseCode::Malformed),
+        (3, &stranger, CloseCode::NotCovered),
+        (4, &impostor, CloseCode::NotCovered),
+        (5, &rubbish, CloseCode::Malformed),
+        (6, &hasty, CloseCode::TooFast),
+    ];
+    for (number, client, code) in ends {
+        assert_eq!(client.closed().await, code, "{number}");
+        let from = IpAddr::from([127, 0, 4, number]);
+        rig.until("said", |_| !lines_about(from).is_empty()).await;
+        assert_eq!(lines_about(from).len(), 1, "{:?}", lines_about(from));
+    }
+    let counters = rig.counters();
+    for (code, count) in [
+        (CloseCode::Stalled, 1),
+        (CloseCode::Malformed, 2),
+        (CloseCode::NotCovered, 2),
+        (CloseCode::TooFast, 1),
+    ] {
+        assert_eq!(counters.closed_for(code), count, "{code:?}");
+    }
+    assert!(lines_about(IpAddr::from([127, 0, 4, 1]))[0].contains(CloseCode::Stalled.label()));
+    neighbour.stays_well(&rig).await;
 }
