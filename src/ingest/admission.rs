@@ -226,7 +226,8 @@ mod tests {
                 half_open.end(source(gone));
             }
         }
-        assert_eq!(half_open.by_source.capacity(), room);
+        // Less while places of what is gone wait to be used again.
+        assert!(half_open.by_source.capacity() <= room);
         assert_eq!((half_open.all(), half_open.by_source.len()), (HALF_OPEN_MAX - 1, HALF_OPEN_MAX - 1));
     }
 

@@ -60,6 +60,9 @@ impl Shard {
             // We were not listening (suspended, starved): who seems silent may wait in the kernel's buffer.
             self.deaf_until = now.plus(SESSION_SILENCE_MIN);
         }
+        self.measure_rate(now);
+        // Should the poll ever have missed that something is there, it is read now.
+        self.readable = true;
         self.last_tick = now;
         self.deadlines(now);
         self.look(now);
@@ -82,9 +85,9 @@ impl Shard {
         }
     }
 
-    /// The receive buffer is empty, and was read for the last time at `now` or later.
-    pub(super) fn heard_all(&mut self, now: MonoNanos) {
-        self.emptied = now;
+    /// The receive buffer is empty: it became so after `before`, and what was in it counts as received at `now`.
+    pub(super) fn heard_all(&mut self, before: MonoNanos, now: MonoNanos) {
+        self.emptied = before;
         if self.unheard_until == MonoNanos(u64::MAX) {
             self.p.socket.count_drops(&self.p.counters);
             self.unheard_until = now;
@@ -255,7 +258,7 @@ impl Shard {
         }
         self.settle(now);
         let until = now.plus(FAREWELL);
-        while !self.dirty.is_empty() && self.p.clock.mono() < until {
+        while (!self.dirty.is_empty() || self.p.socket.blocked()) && self.p.clock.mono() < until {
             if self.p.socket.blocked() {
                 std::thread::sleep(Duration::from_millis(1));
                 self.p.socket.writable(&self.p.counters);

@@ -24,6 +24,8 @@ mod connection;
 mod counters;
 mod housekeeping;
 mod keys;
+mod receive;
+mod sendmmsg;
 mod session;
 mod shard;
 mod socket;

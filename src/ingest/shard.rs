@@ -10,26 +10,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::Receiver;
 use mio::{Events, Interest, Poll, Token};
-use quinn_proto::{
-    ConnectionEvent, ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, Incoming, ServerConfig,
-};
+use quinn_proto::{ConnectionEvent, ConnectionHandle, Endpoint, EndpointEvent, Incoming, ServerConfig};
 
-use super::admission::{Admission, Attempt, HalfOpen, PeerLog, Source, admit};
+use super::admission::{HalfOpen, PeerLog, Source};
 use super::command::{Inboxes, ShardCommand};
 use super::connection::{Conn, Left, Phase, Said, Step};
 use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
 use super::housekeeping::{Draining, Round};
 use super::session::{Env, LeafCheck};
-use super::socket::{Packet, Socket};
+use super::socket::Socket;
 use super::timers::Timers;
 use super::{IngestError, Pulse, Role, SharedTls};
 use crate::limits::{
-    BATCHES_PER_TURN, COMMANDS_PER_TURN, CONTROL_TIMEOUT, HANDSHAKE_QUEUE, HANDSHAKE_STEPS_PER_TURN,
-    HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
+    COMMANDS_PER_TURN, CONTROL_TIMEOUT, GATHER, HANDSHAKE_STEPS_PER_TURN, HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
 };
 use crate::live::{LiveState, OwnerRef};
 use crate::time::{Clock, MonoNanos, SystemClock};
@@ -96,6 +93,9 @@ pub(super) struct Shard {
     pub(super) look_cursor: usize,
     pub(super) recheck: Round,
     pub(super) readable: bool,
+    /// Packets come so fast that it pays to let them gather before each turn.
+    pub(super) gathers: bool,
+    pub(super) packets_before: u64,
     pub(super) next_tick: MonoNanos,
     pub(super) last_tick: MonoNanos,
     pub(super) deaf_until: MonoNanos,
@@ -136,6 +136,8 @@ impl Shard {
             look_cursor: 0,
             recheck: Round::default(),
             readable: true,
+            gathers: false,
+            packets_before: 0,
             next_tick: MonoNanos::NEVER,
             last_tick: MonoNanos::NEVER,
             deaf_until: MonoNanos::NEVER,
@@ -157,7 +159,11 @@ impl Shard {
         let mut events = Events::with_capacity(8);
         while !self.stop {
             let before = self.p.clock.mono();
-            let wait = self.wait(before);
+            let mut wait = self.wait(before);
+            if self.gathers && !wait.is_zero() {
+                std::thread::sleep(GATHER);
+                wait = Duration::ZERO;
+            }
             if let Err(error) = self.p.poll.poll(&mut events, Some(wait))
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
@@ -166,7 +172,7 @@ impl Shard {
             }
             for event in &events {
                 if event.token() == SOCKET {
-                    self.readable |= event.is_readable();
+                    self.readable |= event.is_readable() || event.is_error();
                     if event.is_writable() {
                         self.p.socket.writable(&self.p.counters);
                     }
@@ -214,114 +220,6 @@ impl Shard {
         self.p.counters.connections.set(self.p.endpoint.open_connections() as u64);
         self.p.counters.half_open.set(self.half_open.all() as u64);
         self.p.pulse.last_turn.store(now.0, Ordering::Relaxed);
-    }
-
-    // ------------------------------------------------------------ packets in
-
-    fn receive(&mut self, mut now: MonoNanos) -> MonoNanos {
-        for _ in 0..BATCHES_PER_TURN {
-            let messages = self.p.socket.receive(&self.p.counters);
-            if messages == 0 {
-                self.readable = false;
-                self.heard_all(now);
-                break;
-            }
-            now = self.p.clock.mono();
-            let instant = self.p.clock.instant_of(now);
-            let frames_before = self.p.counters.frames.get();
-            for message in 0..messages {
-                let mut number = 0;
-                while let Some(packet) = self.p.socket.packet(message, number) {
-                    self.packet(packet, now, instant);
-                    number += 1;
-                }
-            }
-            self.settle(now);
-            let frames = self.p.counters.frames.get() - frames_before;
-            if frames > 0 {
-                let done = self.p.clock.mono();
-                self.p.counters.lag.record(done.since(now), frames);
-            }
-        }
-        now
-    }
-
-    fn packet(&mut self, packet: Packet, now: MonoNanos, instant: Instant) {
-        let counters = &self.p.counters;
-        counters.packets.add(1);
-        counters.bytes.add(packet.data.len() as u64);
-        self.scratch.clear();
-        let (from, to) = (packet.from, packet.to);
-        match self.p.endpoint.handle(instant, from, to, packet.ecn, packet.data, &mut self.scratch) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => self.connection_packet(handle, event, now),
-            Some(DatagramEvent::NewConnection(incoming)) => self.incoming(incoming),
-            Some(DatagramEvent::Response(transmit)) => {
-                counters.answers.add(1);
-                self.p.socket.send(transmit, &self.scratch, counters);
-            }
-            None => counters.unroutable.add(1),
-        }
-    }
-
-    fn connection_packet(&mut self, handle: ConnectionHandle, event: ConnectionEvent, now: MonoNanos) {
-        let Some(conn) = self.conns.get_mut(handle.0).and_then(Option::as_deref_mut) else { return };
-        let place = handle.0 as u32;
-        if conn.phase == Phase::HalfOpen {
-            // Beyond the bound it is lost like any packet, and sent again.
-            if self.work.len() < HANDSHAKE_QUEUE {
-                let key = self.key(handle.0);
-                self.work.push_back(Work::Packet(key, event));
-            }
-            return;
-        }
-        conn.quic.handle_event(event);
-        self.step(place, now, |conn, step| conn.packet(step));
-    }
-
-    fn incoming(&mut self, incoming: Incoming) {
-        let counters = &self.p.counters;
-        counters.initials.add(1);
-        let source = Source::of(incoming.remote_address().ip());
-        self.scratch.clear();
-        let attempt = Attempt {
-            connections: self.p.endpoint.open_connections() + self.accepts_waiting,
-            connections_max: self.p.connections_max,
-            half_open: self.half_open.all(),
-            half_open_here: self.half_open.from(source),
-            proven: incoming.remote_address_validated() || !incoming.may_retry(),
-            draining: self.draining.is_some(),
-        };
-        match admit(attempt) {
-            Admission::Accept => {
-                self.accepts_waiting += 1;
-                self.half_open.begin(source);
-                self.work.push_back(Work::Accept(Box::new(incoming)));
-            }
-            Admission::Retry => match self.p.endpoint.retry(incoming, &mut self.scratch) {
-                Ok(transmit) => {
-                    counters.retried.add(1);
-                    self.p.socket.send(transmit, &self.scratch, counters);
-                }
-                Err(error) => self.p.endpoint.ignore(error.into_incoming()),
-            },
-            Admission::Ignore => {
-                counters.ignored.add(1);
-                self.p.endpoint.ignore(incoming);
-            }
-            Admission::IgnoreSource => {
-                counters.ignored_source.add(1);
-                self.left.said.push((incoming.remote_address(), Said::SourceCrowded));
-                self.p.endpoint.ignore(incoming);
-            }
-            Admission::Refuse => {
-                counters.refuse(self.draining.is_some());
-                if self.draining.is_none() {
-                    self.left.said.push((incoming.remote_address(), Said::NotAdmitted));
-                }
-                let transmit = self.p.endpoint.refuse(incoming, &mut self.scratch);
-                self.p.socket.send(transmit, &self.scratch, counters);
-            }
-        }
     }
 
     // ------------------------------------------------------------ handshakes
@@ -435,15 +333,13 @@ impl Shard {
 
     /// Everything that connections of the dirty list have to handle, say, send, and wait for.
     pub(super) fn settle(&mut self, now: MonoNanos) {
-        if self.dirty.is_empty() {
-            return;
-        }
         let mut list = std::mem::replace(&mut self.dirty, std::mem::take(&mut self.spare));
         for &place in &list {
             self.settle_one(place, now);
         }
         list.clear();
         self.spare = list;
+        self.p.socket.flush(&self.p.counters);
     }
 
     fn settle_one(&mut self, place: u32, now: MonoNanos) {

@@ -1,5 +1,5 @@
-//! One UDP socket of one shard: batches in (recvmmsg, GRO), datagrams out, and what waits when the socket
-//! is full.
+//! One UDP socket of one shard: batches in (recvmmsg, GRO), batches out (sendmmsg), and what waits when the
+//! socket is full.
 //!
 //! A received message is handed on as one buffer of exactly its size, because QUIC keeps what comes out of
 //! order: a slice of a big shared buffer would pin all of it, and a hostile peer could make small pieces pin
@@ -14,6 +14,7 @@ use quinn_proto::Transmit;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
 use super::counters::ShardCounters;
+use super::sendmmsg::{DATAGRAMS_MAX, Datagram, send_many};
 use super::sockopt;
 use crate::limits::{ANSWERS_WAITING_MAX, UDP_PAYLOAD_BYTES_MAX};
 
@@ -24,10 +25,16 @@ pub(super) struct Socket {
     buffer: Vec<u8>,
     stride: usize,
     metas: [RecvMeta; BATCH_SIZE],
+    /// Datagrams that go out with the next flush, and their payloads one after the other.
+    outgoing: Vec<(Transmit, std::ops::Range<usize>)>,
+    payloads: Vec<u8>,
     waiting: VecDeque<(Transmit, Vec<u8>)>,
     blocked: bool,
     drops_before: u32,
 }
+
+/// Messages of one batch at most.
+pub(super) const BATCH: usize = BATCH_SIZE;
 
 /// One UDP datagram.
 pub(super) struct Packet {
@@ -51,6 +58,8 @@ impl Socket {
             buffer: vec![0; stride * BATCH_SIZE],
             stride,
             metas: [RecvMeta::default(); BATCH_SIZE],
+            outgoing: Vec::with_capacity(DATAGRAMS_MAX),
+            payloads: Vec::with_capacity(DATAGRAMS_MAX * usize::from(UDP_PAYLOAD_BYTES_MAX)),
             waiting: VecDeque::new(),
             blocked: false,
             drops_before,
@@ -62,7 +71,7 @@ impl Socket {
         &mut self.socket
     }
 
-    /// Receives one batch of so many messages. Zero: nothing there.
+    /// Receives one batch of so many messages. Fewer than [`BATCH`]: these were all.
     pub(super) fn receive(&mut self, counters: &ShardCounters) -> usize {
         let mut chunks = self.buffer.chunks_mut(self.stride);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
@@ -98,12 +107,75 @@ impl Socket {
         self.blocked
     }
 
-    /// Sends, or keeps for later. What a connection made must be kept: it is in its books as sent.
+    /// Sends with the next flush, or keeps for later. What a connection made must be kept: it is in its books as sent.
     pub(super) fn send(&mut self, transmit: Transmit, bytes: &[u8], counters: &ShardCounters) {
         let bytes = &bytes[..transmit.size.min(bytes.len())];
-        if self.blocked || !self.try_send(&transmit, bytes, counters) {
+        if self.blocked {
             self.keep(transmit, bytes.to_vec(), counters);
+            return;
         }
+        let start = self.payloads.len();
+        self.payloads.extend_from_slice(bytes);
+        self.outgoing.push((transmit, start..self.payloads.len()));
+        if self.outgoing.len() == DATAGRAMS_MAX {
+            self.flush(counters);
+        }
+    }
+
+    /// Sends what was handed in since the last flush.
+    pub(super) fn flush(&mut self, counters: &ShardCounters) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        let payloads = std::mem::take(&mut self.payloads);
+        let mut sent = 0;
+        while sent < outgoing.len() && !self.blocked {
+            sent += self.send_some(&outgoing[sent..], &payloads, counters);
+        }
+        for (transmit, piece) in outgoing.drain(..).skip(sent) {
+            self.keep(transmit, payloads[piece].to_vec(), counters);
+        }
+        (self.outgoing, self.payloads) = (outgoing, payloads);
+        self.payloads.clear();
+    }
+
+    /// Sends some of them, at least one unless the socket's buffer is full; says how many it is done with.
+    fn send_some(
+        &mut self,
+        outgoing: &[(Transmit, std::ops::Range<usize>)],
+        payloads: &[u8],
+        counters: &ShardCounters,
+    ) -> usize {
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut datagrams = [Datagram { to: nobody, from: None, ecn: 0, bytes: &[] }; DATAGRAMS_MAX];
+        for (datagram, (transmit, piece)) in datagrams.iter_mut().zip(outgoing) {
+            *datagram = Datagram {
+                to: transmit.destination,
+                from: transmit.src_ip,
+                ecn: transmit.ecn.map_or(0, |ecn| ecn as u8),
+                bytes: &payloads[piece.clone()],
+            };
+        }
+        let count = outgoing.len().min(DATAGRAMS_MAX);
+        match send_many(&self.socket, &datagrams[..count]) {
+            Ok(sent) => {
+                counters.sent.add(sent as u64);
+                sent
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.block(counters);
+                0
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            // Alone, in the way that knows what older kernels refuse.
+            Err(_) => usize::from(self.try_send(&outgoing[0].0, datagrams[0].bytes, counters)),
+        }
+    }
+
+    fn block(&mut self, counters: &ShardCounters) {
+        counters.send_blocked.add(1);
+        self.blocked = true;
     }
 
     fn keep(&mut self, transmit: Transmit, bytes: Vec<u8>, counters: &ShardCounters) {
@@ -126,8 +198,7 @@ impl Socket {
         match self.state.try_send(UdpSockRef::from(&self.socket), &outgoing) {
             Ok(()) => counters.sent.add(1),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                counters.send_blocked.add(1);
-                self.blocked = true;
+                self.block(counters);
                 return false;
             }
             // No route, too big, forbidden by a firewall: to QUIC it is a lost packet.

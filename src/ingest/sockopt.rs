@@ -1,4 +1,4 @@
-//! The two socket options that no safe crate offers. The only unsafe code of the server.
+//! The two socket options that no safe crate offers.
 
 #![expect(unsafe_code, reason = "setsockopt and getsockopt by hand; see each SAFETY")]
 
