@@ -210,7 +210,7 @@ impl Fleet {
 
     fn insert_gateway(&mut self, number: usize, sites: u8) {
         let gateway = &mut self.gateways[number];
-        gateway.index = self.live.insert_gateway(self.gateway_ids[number], &sites_of(sites));
+        gateway.index = self.live.insert_gateway(self.gateway_ids[number], &sites_of(sites)).ok();
         gateway.sites = sites;
         assert!(gateway.index.is_some());
     }
@@ -408,7 +408,8 @@ impl Fleet {
         for (number, gateway) in self.gateways.iter_mut().enumerate() {
             gateway.epoch = 0;
             if gateway.index.is_some() {
-                gateway.index = self.live.insert_gateway(self.gateway_ids[number], &sites_of(gateway.sites));
+                gateway.index =
+                    self.live.insert_gateway(self.gateway_ids[number], &sites_of(gateway.sites)).ok();
             }
         }
         if let Some((live, pending)) = self.checkpoint.as_ref().filter(|_| with_checkpoint) {
