@@ -110,6 +110,7 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
 
 /// Keeps other programs from changing a file until the result is dropped, or this program ends; waits for one that is
 /// at it. The lock is on a file beside it, because the file itself is replaced.
+#[cfg(feature = "server")]
 pub(super) fn lock(path: &Path) -> Result<File, FileError> {
     let beside = path.with_extension("lock");
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
