@@ -266,6 +266,9 @@ pub const PEER_CERTIFICATE_LIFE_MAX: Duration = Duration::from_secs(366 * 86_400
 pub const CERTIFICATE_BACKDATE: Duration = Duration::from_secs(3_600);
 /// Largest certificate signing request, PEM or DER.
 pub const CSR_BYTES_MAX: usize = 16 * 1_024;
+/// Tickets that a handshake ends with. A client shows each only once, also to a server that does not answer: so
+/// this many tries in a row are short handshakes, the last of which may come after half a minute of outage.
+pub const TICKETS_PER_HANDSHAKE: usize = 3;
 /// A ticket key makes tickets for this long, and opens them for as long again. So a herd that comes back
 /// after an outage of half a day resumes, and a stolen ticket key is of no use two days later.
 pub const TICKET_KEY_LIFE: Duration = Duration::from_secs(12 * 3_600);

@@ -1,6 +1,6 @@
 //! The TLS configurations of the two ports.
 //!
-//! Main port: client certificate mandatory, stateless tickets by our own keys, one ticket per connection, no
+//! Main port: client certificate mandatory, stateless tickets by our own keys, a few tickets per connection, no
 //! early data. Enrolment port: no client certificate (who enrols has none yet), no tickets.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use rustls::{ServerConfig, version};
 use super::authority::{Authority, AuthorityError};
 use super::keys::Keys;
 use super::trust::{ALPN_ENROL, ALPN_MAIN, ClockTime, TrustError, provider};
+use crate::limits::TICKETS_PER_HANDSHAKE;
 use crate::time::Clock;
 
 /// TLS of the server could not be set up.
@@ -65,7 +66,7 @@ impl ServerTls {
         main.alpn_protocols = vec![ALPN_MAIN.to_vec()];
         main.ignore_client_order = true;
         main.max_early_data_size = 0;
-        main.send_tls13_tickets = 1;
+        main.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         main.session_storage = Arc::new(NoServerSessionStorage {});
         main.ticketer = keys.ticketer(authority.trust());
 

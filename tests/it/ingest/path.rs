@@ -197,6 +197,26 @@ async fn after_a_crash_sensors_learn_at_once_and_resume() {
     assert!(again.resumed(), "the ticket key outlived the restart");
 }
 
+/// Each try shows a ticket, and no ticket is shown twice.
+#[tokio::test]
+async fn after_two_tries_that_nobody_answered_the_third_resumes() {
+    let rig = Rig::new(2);
+    let mut client = rig.sensor(1).await;
+    client.beat();
+    rig.until_received(1, 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.connection.close(0_u32.into(), b"");
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..2 {
+        let nobody = nobody.local_addr().unwrap();
+        let tried = Client::connect(nobody, client.tls.clone(), client.id);
+        assert!(tokio::time::timeout(Duration::from_millis(300), tried).await.is_err());
+    }
+    let again = Client::connect(rig.ingest.local_addr(), client.tls.clone(), client.id).await.unwrap();
+    assert!(again.resumed(), "{} bytes", again.handshake_bytes);
+    rig.until("it has its slot", |rig| rig.snapshot(1).connected).await;
+}
+
 #[tokio::test]
 async fn a_drain_tells_everybody_when_to_come_back_and_closes() {
     let rig = Rig::new(2);
