@@ -76,6 +76,7 @@ async fn a_stream_of_rubbish_closes_the_connection_as_malformed() {
 #[tokio::test]
 async fn a_newer_schema_is_read_as_far_as_it_is_known() {
     let rig = Rig::new(1);
+    let neighbour = Neighbour::new(&rig).await;
     let client = rig.sensor(1).await;
     let mut bytes = frame(client.id, 1);
     let body = (bytes.len() - FRAME_HEADER_BYTES + 40) as u16;
@@ -85,21 +86,24 @@ async fn a_newer_schema_is_read_as_far_as_it_is_known() {
     client.connection.send_datagram(bytes.into()).unwrap();
     rig.until_received(1, 1).await;
     assert_eq!(rig.counters().frames_appended, 1);
+    neighbour.stays_well(&rig).await;
 }
 
 #[tokio::test]
 async fn a_sequence_that_goes_backwards_never_becomes_current() {
     let rig = Rig::new(1);
+    let neighbour = Neighbour::new(&rig).await;
     let client = rig.sensor(1).await;
     for sequence in [10, 11, 9, 11] {
         client.connection.send_datagram(frame(client.id, sequence).into()).unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    rig.until("all were judged", |rig| rig.counters().frames == 4).await;
+    rig.until("all were judged", |rig| rig.counters().frames == 5).await;
     let counters = rig.counters();
-    assert_eq!(counters.observed_as(Observed::Current), 2);
+    assert_eq!(counters.observed_as(Observed::Current), 3, "one is the neighbour's");
     assert_eq!(counters.observed_as(Observed::Duplicate), 1);
     assert_eq!(rig.snapshot(1).heartbeat.sequence, 11);
+    neighbour.stays_well(&rig).await;
 }
 
 #[tokio::test]
