@@ -22,6 +22,7 @@ mod check;
 mod command;
 mod connection;
 mod counters;
+mod drops;
 mod housekeeping;
 mod keys;
 mod receive;

@@ -14,8 +14,8 @@ use quinn_proto::Transmit;
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 
 use super::counters::ShardCounters;
+use super::drops::Drops;
 use super::sendmmsg::{DATAGRAMS_MAX, Datagram, send_many};
-use super::sockopt;
 use crate::limits::{ANSWERS_WAITING_MAX, UDP_PAYLOAD_BYTES_MAX};
 
 /// Socket, receive buffers, and the datagrams that wait for room.
@@ -30,7 +30,7 @@ pub(super) struct Socket {
     payloads: Vec<u8>,
     waiting: VecDeque<(Transmit, Vec<u8>)>,
     blocked: bool,
-    drops_before: u32,
+    drops: Drops,
 }
 
 /// Messages of one batch at most.
@@ -49,7 +49,7 @@ impl Socket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let granted = state.recv_buffer_size(UdpSockRef::from(&socket))?;
         counters.receive_buffer_bytes.set(granted as u64);
-        let drops_before = sockopt::receive_drops(&socket).unwrap_or(0);
+        let drops = Drops::new(&socket);
         let stride = usize::from(UDP_PAYLOAD_BYTES_MAX) * state.gro_segments();
         Ok(Socket {
             socket: mio::net::UdpSocket::from_std(socket),
@@ -62,7 +62,7 @@ impl Socket {
             payloads: Vec::with_capacity(DATAGRAMS_MAX * usize::from(UDP_PAYLOAD_BYTES_MAX)),
             waiting: VecDeque::new(),
             blocked: false,
-            drops_before,
+            drops,
         })
     }
 
@@ -218,13 +218,11 @@ impl Socket {
         }
     }
 
-    /// Reads the kernel's count of packets dropped for want of room; true when there are new ones. What came before
-    /// we listened is not counted.
-    pub(super) fn count_drops(&self, counters: &ShardCounters) -> bool {
-        let Ok(drops) = sockopt::receive_drops(&self.socket) else { return false };
-        let drops = u64::from(drops.wrapping_sub(self.drops_before));
-        let new = drops != counters.kernel_drops.get();
-        counters.kernel_drops.set(drops);
-        new
+    /// Counts the packets that the kernel dropped for want of room; true when there are new ones. What came before we
+    /// listened is not counted.
+    pub(super) fn count_drops(&mut self, counters: &ShardCounters) -> bool {
+        let new = self.drops.look(&self.socket);
+        counters.kernel_drops.add(new);
+        new > 0
     }
 }

@@ -28,7 +28,8 @@ pub fn attach_reuseport_filter(socket: &impl AsFd, filter: &[SockFilter]) -> io:
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Packets that the kernel dropped because this socket's receive buffer was full, since it was opened.
+/// Packets that the kernel dropped on this socket since it was opened: its receive buffer was full, or their
+/// checksum was wrong.
 pub fn receive_drops(socket: &impl AsFd) -> io::Result<u32> {
     let mut memory = [0_u32; 9];
     let mut length = size_of_val(&memory) as libc::socklen_t;

@@ -421,3 +421,49 @@ async fn a_full_server_says_so() {
     assert_eq!((rig.counters().refused_full, rig.counters().refused_draining), (1, 0));
     assert!(first.connection.close_reason().is_none());
 }
+
+/// Who can send these needs no true address. They must not look like heartbeats that we lost: gaps would be forgiven
+/// and silence doubted.
+#[tokio::test]
+async fn packets_that_are_damaged_are_no_packets_that_we_lost() {
+    const ROUND: u64 = 20;
+    let rig = Rig::new(1);
+    let std::net::SocketAddr::V4(to) = rig.ingest.local_addr() else { panic!("loopback is version 4 here") };
+    let raw = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::UDP))
+        .expect("grant raw sockets (root; in a container: --privileged)");
+    // Short ones are refused before the kernel looks for their socket.
+    let mut packet = vec![0x40; 208];
+    packet[2..4].copy_from_slice(&to.port().to_be_bytes());
+    packet[4..6].copy_from_slice(&208_u16.to_be_bytes());
+    packet[6..8].copy_from_slice(&[0x12, 0x34]);
+    // The kernel counts for all programs of this machine. Another test may fill its buffer just now, so there are
+    // several rounds; in the second of two in which nobody did, every drop was a damaged packet.
+    for _ in 0..50 {
+        let full = udp_count("RcvbufErrors");
+        let mut counted = Vec::new();
+        for _ in 0..2 {
+            let damaged = udp_count("InCsumErrors");
+            for _ in 0..ROUND {
+                raw.send_to(&packet, &std::net::SocketAddr::from(to).into()).expect("sent");
+            }
+            rig.until("the kernel has found them", |_| udp_count("InCsumErrors") >= damaged + ROUND).await;
+            // Some ticks, in which the shard looks at its drops.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            counted.push(rig.counters().kernel_drops);
+        }
+        if udp_count("RcvbufErrors") == full {
+            assert_eq!(counted[0], counted[1], "damaged packets count as lost by us");
+            return;
+        }
+    }
+    panic!("another program's receive buffer was full all the time");
+}
+
+/// A count of the kernel's for UDP over IP version 4.
+fn udp_count(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/net/snmp").expect("Linux");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs.find(|pair| pair.0 == name).expect("a count of this name").1.parse().expect("a number")
+}
