@@ -102,23 +102,43 @@ fn fleet(sensors: u32) -> (LiveState, Vec<(SlotHandle, Writer)>) {
     (live, handles)
 }
 
+/// The next frames: of which sensor each is, and its sequence. Made before the clock runs, since neither loop is
+/// asked to look up who sent a packet.
+struct Arrivals {
+    shuffle: Shuffle,
+    sequence: Vec<u64>,
+}
+
+impl Arrivals {
+    fn new(sensors: usize) -> Arrivals {
+        Arrivals { shuffle: Shuffle(0x9e37_79b9_7f4a_7c15), sequence: vec![0; sensors] }
+    }
+
+    fn batch<T>(&mut self, of: impl Fn(usize) -> T) -> Vec<(T, u64)> {
+        let next = |_| {
+            let sensor = self.shuffle.below(self.sequence.len());
+            self.sequence[sensor] += 1;
+            (of(sensor), self.sequence[sensor])
+        };
+        (0..BATCH).map(next).collect()
+    }
+}
+
 fn sized(group: &mut BenchmarkGroup<'_, WallTime>, sensors: u32) {
     let count = sensors as usize;
-    let mut sequence = vec![0_u64; count];
-    let mut shuffle = Shuffle(0x9e37_79b9_7f4a_7c15);
     let mut packet = Packet::new();
     {
         let mut slots = vec![Plain([0; 64]); count];
         let mut columns = vec![[0_u64; 2]; count];
+        let mut arrivals = Arrivals::new(count);
         let mut now = 0;
         group.bench_function(format!("validate_plain/{sensors}"), |bench| {
             bench.iter_batched(
-                || (0..BATCH).map(|_| shuffle.below(count)).collect::<Vec<_>>(),
-                |order| {
+                || arrivals.batch(|sensor| sensor),
+                |batch| {
                     now += 1;
-                    for sensor in order {
-                        sequence[sensor] += 1;
-                        let frame = packet.next(sequence[sensor]);
+                    for (sensor, sequence) in batch {
+                        let frame = packet.next(sequence);
                         plain(&mut slots[sensor], &mut columns[sensor], &frame, now);
                     }
                 },
@@ -128,17 +148,15 @@ fn sized(group: &mut BenchmarkGroup<'_, WallTime>, sensors: u32) {
         black_box((&slots, &columns));
     }
     let (live, handles) = fleet(sensors);
+    let mut arrivals = Arrivals::new(count);
     let mut now = MONO_ORIGIN;
-    sequence.fill(0);
     group.bench_function(format!("validate_observe/{sensors}"), |bench| {
         bench.iter_batched(
-            || (0..BATCH).map(|_| shuffle.below(count)).collect::<Vec<_>>(),
-            |order| {
+            || arrivals.batch(|sensor| handles[sensor]),
+            |batch| {
                 now = now.plus(Duration::from_millis(10));
-                for sensor in order {
-                    sequence[sensor] += 1;
-                    let frame = packet.next(sequence[sensor]);
-                    let (handle, writer) = handles[sensor];
+                for ((handle, writer), sequence) in batch {
+                    let frame = packet.next(sequence);
                     assert_eq!(live.observe(handle, writer, &frame, now), Observed::Current);
                 }
             },
@@ -147,9 +165,9 @@ fn sized(group: &mut BenchmarkGroup<'_, WallTime>, sensors: u32) {
     });
     group.bench_function(format!("snapshot/{sensors}"), |bench| {
         bench.iter_batched(
-            || (0..BATCH).map(|_| SlotIndex(shuffle.below(count) as u32)).collect::<Vec<_>>(),
-            |order| {
-                order.into_iter().filter_map(|index| live.snapshot(index)).map(|s| s.received).sum::<u64>()
+            || arrivals.batch(|sensor| SlotIndex(sensor as u32)),
+            |batch| {
+                batch.into_iter().filter_map(|(index, _)| live.snapshot(index)).map(|s| s.received).sum::<u64>()
             },
             BatchSize::LargeInput,
         );
