@@ -167,7 +167,11 @@ fn sized(group: &mut BenchmarkGroup<'_, WallTime>, sensors: u32) {
         bench.iter_batched(
             || arrivals.batch(|sensor| SlotIndex(sensor as u32)),
             |batch| {
-                batch.into_iter().filter_map(|(index, _)| live.snapshot(index)).map(|s| s.received).sum::<u64>()
+                batch
+                    .into_iter()
+                    .filter_map(|(index, _)| live.snapshot(index))
+                    .map(|s| s.received)
+                    .sum::<u64>()
             },
             BatchSize::LargeInput,
         );

@@ -164,7 +164,7 @@ pub fn read(image: &[u8], live: &LiveState, now: Now) -> Result<Restored, ImageE
                     }
                     restore_words(guard, mask, stored, shift);
                     let last = moved(word_at(head, 0), shift);
-                    chunk.last_heartbeat[place].store(last, Ordering::Relaxed);
+                    chunk.heads[place].last_heartbeat.store(last, Ordering::Relaxed);
                     let goodbye = (guard.get(words::B_INTERVAL_FLAGS) >> 32) as u32 & FLAG_GOODBYE != 0;
                     chunk.change(place, |flags| {
                         flags.with(SlotFlags::SEEN, last != 0).with(SlotFlags::GOODBYE, goodbye)

@@ -77,7 +77,7 @@ impl LiveState {
         let step = Step {
             time: received.0.saturating_sub(age_ms * 1_000_000).max(1),
             waited: receipt.waited_nanos(),
-            last: chunk.last_heartbeat[place].load(Ordering::Relaxed),
+            last: chunk.heads[place].last_heartbeat.load(Ordering::Relaxed),
             last_waited: words::waited_nanos(misc),
         };
         let mut arrivals = load_arrivals(&guard, misc);
@@ -112,7 +112,7 @@ impl LiveState {
             guard.set(words::GATEWAY_CERT, words::join(via.map_or(0, |index| index.0 + 1), cert));
             self.gateways.sensor_moved(before, via);
         }
-        chunk.last_heartbeat[place].store(step.news(), Ordering::Relaxed);
+        chunk.heads[place].last_heartbeat.store(step.news(), Ordering::Relaxed);
         let goodbye = (body[words::B_INTERVAL_FLAGS] >> 32) as u32 & FLAG_GOODBYE != 0;
         chunk.change(place, |flags| {
             SlotFlags(flags.0 | SlotFlags::SEEN.0 | SlotFlags::HEARD.0)

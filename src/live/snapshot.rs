@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::slab::{Chunk, SlotFlags, SlotState};
+use super::slab::{Chunk, SlotFlags};
 use super::state::gateway_of;
 use super::types::*;
 use super::window::delivery_ratio;
@@ -23,8 +23,8 @@ pub(super) fn read(chunk: &Chunk, place: usize) -> Option<Moment> {
         for (copy, word) in copy.iter_mut().zip(words) {
             *copy = word.load(Ordering::Relaxed);
         }
-        let last = chunk.last_heartbeat[place].load(Ordering::Relaxed);
-        let flags = SlotState::from_word(chunk.state[place].load(Ordering::Relaxed)).flags;
+        let last = chunk.heads[place].last_heartbeat.load(Ordering::Relaxed);
+        let flags = chunk.heads[place].state().flags;
         (generation, copy, last, flags)
     })
 }

@@ -110,7 +110,7 @@ impl LiveState {
                 let owner = OwnerRef::from_word(guard.get(words::OWNER));
                 let gateway = gateway_of(guard.get(words::GATEWAY_CERT));
                 guard.retire();
-                chunk.last_heartbeat[place].store(0, Ordering::Relaxed);
+                chunk.heads[place].last_heartbeat.store(0, Ordering::Relaxed);
                 chunk.change(place, |_| SlotFlags::default());
                 for column in [&chunk.active, &chunk.unknown, &chunk.journalled] {
                     column[place].store(0, Ordering::Relaxed);
