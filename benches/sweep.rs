@@ -26,7 +26,10 @@ struct Fleet {
     versions: VersionTable,
     handles: Vec<(SlotHandle, Writer)>,
     now: MonoNanos,
+    start: MonoNanos,
     round: u64,
+    /// Heartbeats of each sensor.
+    sequence: Vec<u64>,
 }
 
 impl Fleet {
@@ -57,42 +60,58 @@ impl Fleet {
             versions: VersionTable::default(),
             handles,
             now,
+            start: now,
             round: 0,
+            sequence: vec![0; slots as usize],
         };
         for _ in 0..3 {
             fleet.hear(1);
             fleet.sweep();
         }
-        assert_eq!(fleet.engine.active().count(), 0, "a healthy fleet");
+        fleet.assert_healthy();
         fleet
     }
 
-    /// One sensor in `step` sends a heartbeat.
+    /// No message is active, and none is on its way.
+    fn assert_healthy(&self) {
+        assert_eq!(self.engine.active().count(), 0, "a healthy fleet");
+        let on_the_way = Engine::new(Duration::from_secs(1)).pending_image(self.now);
+        assert_eq!(self.engine.pending_image(self.now), on_the_way, "no rule on its way");
+    }
+
+    fn wall(&self) -> UnixMillis {
+        WALL.plus(self.now.since(self.start))
+    }
+
+    /// A second later one sensor in `step` sends its next heartbeat, another one each time.
     fn hear(&mut self, step: usize) {
         self.round += 1;
+        self.now = self.now.plus(Duration::from_secs(1));
+        let wall = self.wall();
         let first = self.round as usize % step;
         let mut bytes = Vec::with_capacity(512);
         for (number, (handle, writer)) in self.handles.iter().enumerate().skip(first).step_by(step) {
             bytes.clear();
-            write_frame(&beat(number as u64 + 1, self.round), 0, &mut bytes);
+            self.sequence[number] += 1;
+            write_frame(&beat(number as u64 + 1, self.sequence[number], wall), 0, &mut bytes);
             let (frame, _) = read_frame(&bytes).expect("our own frame");
             black_box(self.live.observe(*handle, *writer, &frame, self.now));
         }
     }
 
     fn sweep(&mut self) -> u32 {
-        let now = Now { mono: self.now, unix: WALL };
+        let now = Now { mono: self.now, unix: self.wall() };
         let ctx = Context { now, versions: &self.versions, lookup: &NoLookup, revision: 0 };
         self.engine.sweep(&self.live, &self.policies, &ctx, &mut |_| Ok(())).looked_at
     }
 }
 
-fn beat(sensor: u64, sequence: u64) -> Heartbeat {
+fn beat(sensor: u64, sequence: u64, wall: UnixMillis) -> Heartbeat {
     Heartbeat {
         sensor_id: SensorId::from_number(sensor).0,
         sequence,
         uptime_ms: sequence * 10_000,
-        sensor_clock_unix_us: WALL.0 * 1_000,
+        sensor_clock_unix_us: wall.0 * 1_000,
         version: inline("26.2.0"),
         profile: Profile::E1000.to_wire(),
         endpoint_states: [1, 1, 1, 0, 0, 0, 0, 0],
@@ -127,6 +146,7 @@ fn sweep(c: &mut Criterion) {
                     BatchSize::PerIteration,
                 );
             });
+            fleet.borrow().assert_healthy();
         }
     }
     group.finish();
