@@ -1,9 +1,9 @@
 //! The sweep: one pass of all rules over all sensors, every cadence, on one thread.
 //!
-//! It scans one state word of every slot and one of its own, and looks closer only at slots that changed or
-//! whose time has come; an unchanged slot costs two loads. A look copies the slot, judges all rules and
-//! moves hysteresis on. Order in a pass: doubt, gateways, sensors, sites; so that a gateway's silence freezes
-//! its sensors before they are judged, and a site folds what was raised.
+//! It scans one state word of every slot and two of its own, and looks closer only at slots that changed or
+//! whose time has come; an unchanged slot costs three loads. A look (`look`) judges all rules, in its slot if the
+//! sensor is well, and moves hysteresis on. Order in a pass: doubt, gateways, sensors, sites; so that a gateway's
+//! silence freezes its sensors before they are judged, and a site folds what was raised.
 //!
 //! The promise is a detection delay of at most one cadence. It is kept by sweeping a little more often than
 //! the cadence says ([`Engine::period`]); a gap of more than two cadences is doubt.
@@ -14,6 +14,7 @@ mod context;
 mod folding;
 mod gateways;
 mod ledger;
+mod look;
 mod members;
 mod pending;
 mod slot;
@@ -29,19 +30,17 @@ use crate::health::catalogue::{RULES, RuleId, rules_of};
 use crate::health::doubt::{Cause, Doubt, DoubtState};
 use crate::health::message::{ActiveMessage, ClearReason, Subject, Transition, TransitionKind};
 use crate::health::policy::{Policy, PolicyTable, Setting};
-use crate::health::rules::{self, Ground, Input, Judged, Judgement, interval};
+use crate::health::rules::{self, Input, Judged, Judgement, interval};
 use crate::health::summary::{FleetCounts, SweepSummary};
 use crate::health::version::{Day, SupportState, Version};
-use crate::live::{
-    Lifecycle, LiveState, PolicyIndex, SensorType, SlotFlags, SlotHandle, SlotIndex, SlotState, Snapshot,
-};
+use crate::live::{LiveState, PolicyIndex, SlotHandle, SlotIndex, SlotState};
 use crate::time::{MonoNanos, Now};
 use crate::wire::heartbeat::{TI_VERSION_BYTES, VERSION_BYTES, inline};
 use crate::wire::id::{SensorId, SiteId};
 
 use ledger::{Ledger, Raise};
 use members::support_of;
-use slot::{Class, GROUPS, SlotMemory, Wait, Waits};
+use slot::{SlotMemory, Wait, Waits};
 
 pub use context::{Context, Lookup, NoLookup};
 pub use why::RuleReport;
@@ -299,106 +298,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// Looks at one slot. `false`: a writer kept getting between, so it is left for the next sweep.
-    fn look(&mut self, pass: &Pass<'_>, index: u32, state: SlotState, summary: &mut SweepSummary) -> bool {
-        let place = index as usize;
-        if !state.flags.has(SlotFlags::OCCUPIED) {
-            self.forget(pass, index);
-            self.seen[place] = state.changes;
-            self.due[place] = u64::MAX;
-            return true;
-        }
-        let Some(sensor) = pass.live.snapshot(SlotIndex(index)) else {
-            self.due[place] = 0;
-            return false;
-        };
-        let news = self.seen[place] != state.changes;
-        if self.slots[place].generation != sensor.handle.generation {
-            self.forget(pass, index);
-            self.adopt(pass, index, &sensor);
-        }
-        let mut memory = self.slots[place];
-        if memory.class.lifecycle != Lifecycle::Active
-            && sensor.facts.lifecycle == Lifecycle::Active
-            && !pass.first
-        {
-            memory.armed = pass.now.mono;
-        }
-        let gateway = self.gateway_of(pass, &sensor, &memory);
-        let gateway_memory = self.gateways.get(gateway as usize);
-        let gateway_silent = gateway_memory.is_some_and(gateways::Gateway::is_silent);
-        let resumed = gateway_memory.map_or(MonoNanos::NEVER, |gateway| gateway.resumed);
-        memory.gateway = gateway;
-        memory.heard = sensor.heard_since_start;
-        memory.version = self.version_of(pass, &sensor, memory.version);
-        let policy = pass.policies.get(sensor.facts.policy);
-        let applies = slot::applicable(sensor.facts.kind);
-        let ground = Ground {
-            trusted_since: pass.doubt_end.max(memory.armed).max(resumed),
-            gateway_silent,
-            clock_trusted: pass.clock_trusted,
-            support: self.support(pass, &sensor, memory.version),
-            newest_version: pass.newest_version,
-            desired_settings: (applies & RuleId::SettingsOutOfSync.bit() != 0)
-                .then(|| pass.ctx.lookup.desired_settings(sensor.id))
-                .flatten(),
-            newest_threat_intel: pass.newest_threat_intel,
-        };
-        let mut input = Input { sensor: &sensor, policy, now: pass.now, active: memory.active, ground };
-        let judged = rules::judge_all(&input);
-        let mut due = judged.due;
-        let mut unknown = 0;
-        let quiet = judged.holds & applies | memory.active | memory.waiting;
-        if quiet == 0 {
-            unknown = judged.unknown & applies;
-        } else {
-            for group in GROUPS {
-                let masked = slot::mask(group, applies, memory.active, &judged);
-                unknown |= masked.unknown;
-                let step = Step { index, group, masked, judged: &judged, news };
-                due = due.min(self.settle_group(pass, &mut memory, &mut input, &step, summary));
-            }
-        }
-        self.count_unknown(memory.unknown, unknown);
-        for rule in rules_of((memory.unknown ^ unknown) & memory.active) {
-            self.ledger.set_unknown((Subject::Sensor(memory.id), rule), unknown & rule.bit() != 0);
-        }
-        memory.unknown = unknown;
-        let known = !sensor.last_heartbeat.is_never();
-        let heard = sensor.heard_since_start;
-        let overall = slot::overall(sensor.facts, memory.active, gateway_silent, heard);
-        let class = Class {
-            kind: sensor.facts.kind,
-            lifecycle: sensor.facts.lifecycle,
-            muted: sensor.facts.muted,
-            state: overall,
-            support: if known { ground.support } else { SupportState::Unknown },
-            site: sensor.facts.site.0,
-            at_site: self.counts_at_site(&memory, &sensor, gateway_silent),
-        };
-        self.reclass(pass, &memory, class);
-        memory.class = class;
-        let before = &self.slots[place];
-        if before.active != memory.active || before.unknown != memory.unknown {
-            pass.live.set_verdict(SlotIndex(index), memory.active, memory.unknown);
-        }
-        if before.class.state != class.state {
-            pass.live.set_overall(SlotIndex(index), class.state.number());
-        }
-        self.slots[place] = memory;
-        self.seen[place] = state.changes;
-        self.due[place] = due;
-        true
-    }
-
-    fn counts_at_site(&self, memory: &SlotMemory, sensor: &Snapshot, gateway_silent: bool) -> Option<bool> {
-        let expected = sensor.facts.lifecycle == Lifecycle::Active
-            && sensor.facts.kind != SensorType::OtLocal
-            && memory.active & RuleId::PlannedStop.bit() == 0
-            && !gateway_silent;
-        expected.then_some(memory.active & RuleId::Disconnected.bit() != 0)
     }
 
     /// Moves one group of rules on. Gives the next instant at which something happens by itself.

@@ -28,7 +28,8 @@
 //!
 //! A slot is 512 bytes rather than the 256 of the first plan, because the whole newest heartbeat is in it
 //! (232 bytes): any rule and any page may read any field of one consistent moment, and nothing is packed or
-//! dropped. An ordinary heartbeat touches six of its eight cache lines, a scan touches none.
+//! dropped. An ordinary heartbeat touches six of its eight cache lines, a scan touches none. The sweep reads a few of
+//! its words in place ([`Glance`]); everybody else copies all of it ([`Snapshot`]).
 //!
 //! [`observe`]: LiveState::observe
 
@@ -40,12 +41,14 @@ mod slot;
 mod snapshot;
 mod state;
 mod types;
+mod vitals;
 mod window;
 mod words;
 
 pub use slab::{Columns, SlotFlags, SlotState};
 pub use state::LiveState;
 pub use types::*;
+pub use vitals::{Glance, Vitals};
 
 /// What the slot is made of; loom's in its model.
 mod sync {

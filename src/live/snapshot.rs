@@ -56,8 +56,6 @@ pub(super) fn build(
     let (bytes, packets) = floats(word[words::RATES]);
     let (drops, jitter_ms) = floats(word[words::DROPS_JITTER]);
     let known = |value: f32| if misc & words::MARK_RATES != 0 { value } else { f32::NAN };
-    let offered = packets + drops;
-    let not_after = halves(word[words::GATEWAY_CERT]).1;
     let owner = OwnerRef::from_word(word[words::OWNER]);
     Some(Snapshot {
         id: SensorId(id),
@@ -73,14 +71,14 @@ pub(super) fn build(
         connected: owner.is_some(),
         owner,
         via_gateway: gateway_of(word[words::GATEWAY_CERT]),
-        cert_not_after: (not_after != 0).then_some(UnixMillis(i64::from(not_after) * 1_000)),
+        cert_not_after: not_after(word[words::GATEWAY_CERT]),
         restarts: misc as u32,
-        recent_restarts: ring(word, words::RESTART_RING),
+        recent_restarts: ring(words::RESTART_RING, |place| word[place]),
         boots_overlap: misc & words::MARK_OVERLAP != 0,
         reconnects,
-        recent_reconnects: ring(word, words::RECONNECT_RING),
+        recent_reconnects: ring(words::RECONNECT_RING, |place| word[place]),
         replaced,
-        recent_replaced: ring(word, words::REPLACED_RING),
+        recent_replaced: ring(words::REPLACED_RING, |place| word[place]),
         received: word[words::RECEIVED],
         lost: word[words::LOST],
         duplicates,
@@ -94,18 +92,33 @@ pub(super) fn build(
         clock_offset_ms: clock_offset(word[words::OFFSET], word[words::OFFSET_BEFORE], wall),
         rx_bytes_per_s: known(bytes),
         rx_packets_per_s: known(packets),
-        drop_ratio: known(if offered > 0.0 { drops / offered } else { 0.0 }),
+        drop_ratio: known(drop_ratio(packets, drops)),
         goodbye: flags.has(SlotFlags::GOODBYE),
         update_stage_since: MonoNanos(word[words::STAGE_SINCE]),
     })
 }
 
-fn ring<const N: usize>(word: &[u64; WORDS], first: usize) -> Recent<N> {
+#[inline]
+pub(super) fn ring<const N: usize>(first: usize, word: impl Fn(usize) -> u64) -> Recent<N> {
     let quarters = std::array::from_fn(|place| {
-        let (low, high) = halves(word[first + place / 2]);
+        let (low, high) = halves(word(first + place / 2));
         if place.is_multiple_of(2) { low } else { high }
     });
     Recent { quarters }
+}
+
+/// End of the certificate in a word with the gateway.
+#[inline]
+pub(super) fn not_after(gateway_cert: u64) -> Option<UnixMillis> {
+    let (_, seconds) = halves(gateway_cert);
+    (seconds != 0).then_some(UnixMillis(i64::from(seconds) * 1_000))
+}
+
+/// Share of the packets that came by which capture lost.
+#[inline]
+pub(super) fn drop_ratio(packets: f32, drops: f32) -> f32 {
+    let offered = packets + drops;
+    if offered > 0.0 { drops / offered } else { 0.0 }
 }
 
 /// An offset as it is stored: zero stands for "not known".
@@ -118,7 +131,8 @@ pub(super) fn offset_of_word(word: u64) -> Option<i64> {
     (word != 0).then_some((word ^ 1 << 63) as i64)
 }
 
-fn clock_offset(now: u64, before: u64, wall: Option<i64>) -> i64 {
+#[inline]
+pub(super) fn clock_offset(now: u64, before: u64, wall: Option<i64>) -> i64 {
     let least = match (offset_of_word(now), offset_of_word(before)) {
         (Some(now), Some(before)) => Some(now.min(before)),
         (now, before) => now.or(before),

@@ -9,6 +9,7 @@ use super::gateways::Gateways;
 use super::slab::{Chunk, Columns, Slab, SlotFlags};
 use super::slot::{Guard, Refused};
 use super::types::*;
+use super::vitals::Glance;
 use super::words::{self, WORDS};
 use crate::limits::{PATIENT_TRIES, SNAPSHOT_TRIES};
 use crate::time::{MonoNanos, Now, UnixMillis};
@@ -269,6 +270,26 @@ impl LiveState {
         let (generation, words, last_heartbeat, flags) = read?;
         let handle = SlotHandle { index, generation };
         super::snapshot::build(handle, &words, last_heartbeat, flags, self.wall())
+    }
+
+    /// Hands the slot's generation and what rules read of its sensor to `look`, in the slot, and gives what it made of
+    /// them: nothing is copied. `look` may be called again, and may see a mixture, whose result is thrown away.
+    /// `None` when nobody has the slot, its sensor was never heard, or a writer kept getting between.
+    #[inline]
+    pub fn glance<R>(&self, index: SlotIndex, mut look: impl FnMut(u32, &Glance<'_>) -> R) -> Option<R> {
+        let (chunk, place) = self.slab.get(index)?;
+        let wall = self.wall();
+        let seen = chunk.slots[place].read(SNAPSHOT_TRIES, |generation, words| {
+            let head = &chunk.heads[place];
+            let last_heartbeat = head.last_heartbeat.load(Ordering::Relaxed);
+            let facts = SlotFacts::from_word(words[words::FACTS].load(Ordering::Relaxed))?;
+            if last_heartbeat == 0 {
+                return None;
+            }
+            let glance = Glance { words, last_heartbeat, flags: head.state().flags, facts, wall };
+            Some(look(generation, &glance))
+        });
+        seen.flatten()
     }
 
     /// Who has a slot, and what the register declares about it: less than a whole snapshot costs.

@@ -23,7 +23,7 @@ pub(super) fn at(ms: u64) -> MonoNanos {
 }
 
 const OWNER: OwnerRef = OwnerRef { node: 1, shard: 2, connection: 3 };
-const OTHER: OwnerRef = OwnerRef { node: 1, shard: 0, connection: 4 };
+pub(super) const OTHER: OwnerRef = OwnerRef { node: 1, shard: 0, connection: 4 };
 
 /// One sensor with a connection.
 pub(super) struct Bench {

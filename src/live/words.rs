@@ -62,7 +62,8 @@ pub(super) const MARK_HEARD: u64 = 1 << 50;
 pub(super) const MARK_OVERLAP: u64 = 1 << 51;
 
 /// Word of the body in which the field at `offset` lies.
-const fn body_word(offset: usize) -> usize {
+#[inline]
+pub(super) const fn body_word(offset: usize) -> usize {
     BODY + (offset - 16) / 8
 }
 

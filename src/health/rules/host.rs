@@ -3,6 +3,7 @@
 use super::Input;
 use crate::health::catalogue::RuleId;
 use crate::health::policy::Setting;
+use crate::live::Vitals;
 use crate::wire::heartbeat::{
     BackupResult, DISK_NAMES, FLAG_BACKUP_DISABLED, NtpState, Profile, UNKNOWN_U16, UNKNOWN_U32,
 };
@@ -40,103 +41,104 @@ pub fn profile_limits(profile: u8) -> (Option<u32>, Option<u32>) {
 }
 
 /// Seconds since something of which the newest heartbeat gives the age.
-pub(super) fn age_now(input: &Input<'_>, age_s: u32) -> Option<u64> {
-    let since = input.now.mono.since(input.sensor.last_heartbeat);
+pub(super) fn age_now(input: &Input<'_, impl Vitals>, age_s: u32) -> Option<u64> {
+    let since = input.now.mono.since(input.sensor.last_heartbeat());
     (age_s != UNKNOWN_U32).then(|| u64::from(age_s) + since.as_secs())
 }
 
 /// A test that stopped running is as bad as one that fails: nobody knows.
-pub(super) fn self_test_failed(input: &Input<'_>) -> bool {
-    let heartbeat = &input.sensor.heartbeat;
-    if heartbeat.self_test_ran == 0 {
+pub(super) fn self_test_failed(input: &Input<'_, impl Vitals>) -> bool {
+    let sensor = input.sensor;
+    if sensor.self_test_ran() == 0 {
         return false;
     }
-    heartbeat.self_test_ran & heartbeat.self_test_failed != 0
-        || age_now(input, heartbeat.self_test_age_s)
+    sensor.self_test_ran() & sensor.self_test_failed() != 0
+        || age_now(input, sensor.self_test_age_s())
             .is_some_and(|age| age as f64 > input.policy.value(SELF_TEST_STALE))
 }
 
 /// Never for a profile that keeps no backups, nor where they are switched off. A sensor without any backup
 /// is late when it has run for longer than a backup may be old.
-pub(super) fn backup_failed(input: &Input<'_>) -> bool {
-    let heartbeat = &input.sensor.heartbeat;
-    if heartbeat.flags & FLAG_BACKUP_DISABLED != 0 || heartbeat.profile == Profile::L100.to_wire() {
+pub(super) fn backup_failed(input: &Input<'_, impl Vitals>) -> bool {
+    let sensor = input.sensor;
+    if sensor.flags() & FLAG_BACKUP_DISABLED != 0 || sensor.profile() == Profile::L100.to_wire() {
         return false;
     }
     let age_max = input.policy.value(BACKUP_AGE);
-    match BackupResult::from_wire(heartbeat.backup_result) {
+    match BackupResult::from_wire(sensor.backup_result()) {
         Some(BackupResult::Ok) => {
-            age_now(input, heartbeat.backup_age_s).is_some_and(|age| age as f64 > age_max)
+            age_now(input, sensor.backup_age_s()).is_some_and(|age| age as f64 > age_max)
         }
         Some(BackupResult::None) | None => {
-            heartbeat.profile != 0 && heartbeat.uptime_ms as f64 > age_max * 1_000.0
+            sensor.profile() != 0 && sensor.uptime_ms() as f64 > age_max * 1_000.0
         }
         Some(_) => true,
     }
 }
 
-pub(super) fn ntp_unreachable(input: &Input<'_>) -> bool {
-    input.sensor.heartbeat.ntp_state == NtpState::Unreachable.to_wire()
+pub(super) fn ntp_unreachable(input: &Input<'_, impl Vitals>) -> bool {
+    input.sensor.ntp_state() == NtpState::Unreachable.to_wire()
 }
 
-pub(super) fn ntp_not_configured(input: &Input<'_>) -> bool {
-    input.sensor.heartbeat.ntp_state == NtpState::NotConfigured.to_wire()
+pub(super) fn ntp_not_configured(input: &Input<'_, impl Vitals>) -> bool {
+    input.sensor.ntp_state() == NtpState::NotConfigured.to_wire()
 }
 
 /// All of them unreachable: one that answers is enough to sign in.
-pub(super) fn directory_unreachable(input: &Input<'_>) -> bool {
-    input.sensor.heartbeat.directory_configured > 0 && input.sensor.heartbeat.directory_reachable == 0
+pub(super) fn directory_unreachable(input: &Input<'_, impl Vitals>) -> bool {
+    input.sensor.directory_configured() > 0 && input.sensor.directory_reachable() == 0
 }
 
 /// Monitored traffic in per cent of what the profile is made for; `None` = not known.
-fn bandwidth_percent(input: &Input<'_>) -> Option<f64> {
-    let (limit, _) = profile_limits(input.sensor.heartbeat.profile);
-    let rate = f64::from(input.sensor.rx_bytes_per_s);
+fn bandwidth_percent(input: &Input<'_, impl Vitals>) -> Option<f64> {
+    let (limit, _) = profile_limits(input.sensor.profile());
+    let rate = f64::from(input.sensor.rx_bytes_per_s());
     limit.filter(|_| rate.is_finite()).map(|limit| rate * 8.0 / (f64::from(limit) * 1e6) * 100.0)
 }
 
-pub(super) fn bandwidth_exceeded(input: &Input<'_>) -> bool {
+pub(super) fn bandwidth_exceeded(input: &Input<'_, impl Vitals>) -> bool {
     let limit = input.limit(RuleId::BandwidthExceeded, BANDWIDTH, BANDWIDTH_MARGIN);
     bandwidth_percent(input).is_some_and(|percent| percent > limit)
 }
 
 /// Between the two limits: above the upper one the stronger message speaks.
-pub(super) fn bandwidth_near_limit(input: &Input<'_>) -> bool {
+pub(super) fn bandwidth_near_limit(input: &Input<'_, impl Vitals>) -> bool {
     let limit = input.limit(RuleId::BandwidthNearLimit, BANDWIDTH_NEAR, BANDWIDTH_NEAR_MARGIN);
     let over = input.policy.value(BANDWIDTH);
     bandwidth_percent(input).is_some_and(|percent| percent > limit && percent <= over)
 }
 
 /// Monitored devices in per cent of what the profile is made for; `None` = not known.
-fn devices_percent(input: &Input<'_>) -> Option<f64> {
-    let (_, limit) = profile_limits(input.sensor.heartbeat.profile);
-    limit.map(|limit| f64::from(input.sensor.heartbeat.devices) / f64::from(limit) * 100.0)
+fn devices_percent(input: &Input<'_, impl Vitals>) -> Option<f64> {
+    let (_, limit) = profile_limits(input.sensor.profile());
+    limit.map(|limit| f64::from(input.sensor.devices()) / f64::from(limit) * 100.0)
 }
 
-pub(super) fn devices_exceeded(input: &Input<'_>) -> bool {
+pub(super) fn devices_exceeded(input: &Input<'_, impl Vitals>) -> bool {
     let limit = input.limit(RuleId::DevicesExceeded, DEVICES, DEVICES_MARGIN);
     devices_percent(input).is_some_and(|percent| percent > limit)
 }
 
-pub(super) fn devices_near_limit(input: &Input<'_>) -> bool {
+pub(super) fn devices_near_limit(input: &Input<'_, impl Vitals>) -> bool {
     let limit = input.limit(RuleId::DevicesNearLimit, DEVICES_NEAR, DEVICES_NEAR_MARGIN);
     let over = input.policy.value(DEVICES);
     devices_percent(input).is_some_and(|percent| percent > limit && percent <= over)
 }
 
 /// The fullest judged partition: its place and its fill in per cent.
-pub(super) fn fullest_disk(input: &Input<'_>) -> Option<(usize, f64)> {
-    let disks = input.sensor.heartbeat.disk_permille[..DISKS_JUDGED].iter().enumerate();
+pub(super) fn fullest_disk(input: &Input<'_, impl Vitals>) -> Option<(usize, f64)> {
+    let disks = input.sensor.disk_permille();
+    let disks = disks[..DISKS_JUDGED].iter().enumerate();
     let known = disks.filter(|&(_, &permille)| permille != UNKNOWN_U16);
     known.max_by_key(|&(_, &permille)| permille).map(|(place, &permille)| (place, f64::from(permille) / 10.0))
 }
 
-pub(super) fn disk_almost_full(input: &Input<'_>) -> bool {
+pub(super) fn disk_almost_full(input: &Input<'_, impl Vitals>) -> bool {
     let limit = input.limit(RuleId::DiskAlmostFull, DISK, DISK_MARGIN);
     fullest_disk(input).is_some_and(|(_, percent)| percent > limit)
 }
 
-pub(super) fn capture_overload(input: &Input<'_>) -> bool {
+pub(super) fn capture_overload(input: &Input<'_, impl Vitals>) -> bool {
     let limit = input.limit(RuleId::CaptureOverload, DROPS, DROPS_MARGIN);
-    f64::from(input.sensor.drop_ratio) * 100.0 > limit
+    f64::from(input.sensor.drop_ratio()) * 100.0 > limit
 }

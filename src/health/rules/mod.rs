@@ -26,7 +26,7 @@ use crate::health::message::Evidence;
 use crate::health::policy::{Policy, Setting};
 use crate::health::version::{SupportState, Version};
 use crate::limits::{INTERVAL_DEFAULT, INTERVAL_MAX, INTERVAL_MIN};
-use crate::live::{Lifecycle, Snapshot};
+use crate::live::{Lifecycle, Snapshot, Vitals};
 use crate::time::{MonoNanos, Now};
 use crate::wire::heartbeat::TI_VERSION_BYTES;
 
@@ -54,10 +54,10 @@ pub struct Ground {
 }
 
 /// Everything that a predicate may look at.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
+#[derive(Debug)]
+pub struct Input<'a, V = Snapshot> {
     /// The sensor.
-    pub sensor: &'a Snapshot,
+    pub sensor: &'a V,
     /// Its policy.
     pub policy: &'a Policy,
     /// Now.
@@ -68,7 +68,7 @@ pub struct Input<'a> {
     pub ground: Ground,
 }
 
-impl Input<'_> {
+impl<V: Vitals> Input<'_, V> {
     fn is_active(&self, rule: RuleId) -> bool {
         self.active & rule.bit() != 0
     }
@@ -85,11 +85,11 @@ impl Input<'_> {
 }
 
 /// The interval that a sensor says it keeps, within what may be asked of one.
-pub(crate) fn interval(sensor: &Snapshot) -> Duration {
-    if sensor.last_heartbeat.is_never() {
+pub(crate) fn interval(sensor: &impl Vitals) -> Duration {
+    if sensor.last_heartbeat().is_never() {
         return INTERVAL_DEFAULT;
     }
-    Duration::from_millis(u64::from(sensor.heartbeat.interval_ms)).clamp(INTERVAL_MIN, INTERVAL_MAX)
+    Duration::from_millis(u64::from(sensor.interval_ms())).clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
 /// What a predicate says.
@@ -153,20 +153,23 @@ const NEEDS_VALUES: u64 = ((1 << RULES) - 1)
 
 /// True when the values of a sensor can be judged: heard since this process started (values from a
 /// checkpoint may be older than what the journal already knows), and not behind a silent gateway.
-fn values_known(input: &Input<'_>) -> bool {
-    input.sensor.heard_since_start && !input.sensor.last_heartbeat.is_never() && !input.ground.gateway_silent
+fn values_known(input: &Input<'_, impl Vitals>) -> bool {
+    input.sensor.heard_since_start()
+        && !input.sensor.last_heartbeat().is_never()
+        && !input.ground.gateway_silent
 }
 
 /// Judges all rules.
-pub(crate) fn judge_all(input: &Input<'_>) -> Judged {
+#[inline]
+pub(crate) fn judge_all(input: &Input<'_, impl Vitals>) -> Judged {
     let mut judged = Judged { due: u64::MAX, ..Judged::default() };
-    match input.sensor.facts.lifecycle {
+    match input.sensor.facts().lifecycle {
         Lifecycle::Active => {}
         Lifecycle::PendingActivation => judged.holds = RuleId::PendingActivation.bit(),
         Lifecycle::PendingReactivation => judged.holds = RuleId::PendingReactivation.bit(),
         Lifecycle::Deleted => {}
     }
-    if input.sensor.facts.lifecycle != Lifecycle::Active {
+    if input.sensor.facts().lifecycle != Lifecycle::Active {
         return judged;
     }
     let now = input.now.mono;

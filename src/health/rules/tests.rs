@@ -84,6 +84,10 @@ impl Bench {
         let input =
             Input { sensor: &sensor, policy: &self.policy, now: at(now), active, ground: self.ground };
         let judged = judge_all(&input);
+        let in_its_slot = self.live.glance(self.handle.index, |_, sensor| {
+            judge_all(&Input { sensor, policy: &self.policy, now: at(now), active, ground: self.ground })
+        });
+        assert!(in_its_slot.is_none_or(|glance| glance == judged), "{in_its_slot:?}, not {judged:?}");
         for rule in rules_of(judged.holds) {
             assert!(matches!(evaluate(rule, &input), Outcome::Holds { .. }));
             assert!(!evidence_of(rule, &input).is_empty(), "{} says why", rule.code());

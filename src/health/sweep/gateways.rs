@@ -10,7 +10,7 @@ use crate::health::message::{ClearReason, Evidence, EvidenceValue, Subject};
 use crate::health::policy::Setting;
 use crate::health::rules::gateway_silent_from;
 use crate::health::summary::SweepSummary;
-use crate::live::{GatewayIndex, GatewaySnapshot, Snapshot};
+use crate::live::{GatewayIndex, GatewaySnapshot, Vitals};
 use crate::time::MonoNanos;
 use crate::wire::id::GatewayId;
 
@@ -132,11 +132,11 @@ impl Engine {
 
     /// The gateway that answers for a sensor: the one that brought its newest heartbeat. A sensor that was
     /// not heard since this process started may be behind any silent gateway that covers its site.
-    pub(super) fn gateway_of(&self, pass: &Pass<'_>, sensor: &Snapshot, memory: &SlotMemory) -> u32 {
-        if sensor.heard_since_start {
-            return sensor.via_gateway.map_or(NO_GATEWAY, |gateway| gateway.0);
+    pub(super) fn gateway_of(&self, pass: &Pass<'_>, sensor: &impl Vitals, memory: &SlotMemory) -> u32 {
+        if sensor.heard_since_start() {
+            return sensor.via_gateway().map_or(NO_GATEWAY, |gateway| gateway.0);
         }
-        let site = sensor.facts.site;
+        let site = sensor.facts().site;
         let silent = self.gateways.iter().enumerate().filter(|(_, gateway)| gateway.active);
         let mut covering = silent.map(|(index, _)| index as u32);
         covering.find(|&index| pass.live.gateway_covers(GatewayIndex(index), site)).unwrap_or(memory.gateway)

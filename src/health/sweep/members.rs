@@ -6,7 +6,7 @@ use super::{Engine, Pass};
 use crate::health::catalogue::{RuleId, rules_of};
 use crate::health::message::{ActiveMessage, ClearReason, Subject};
 use crate::health::version::{Day, SupportState, Version, VersionTable};
-use crate::live::{SiteIndex, SlotIndex, Snapshot};
+use crate::live::{SiteIndex, SlotIndex, Snapshot, Vitals};
 use crate::wire::heartbeat::{VERSION_BYTES, inline_str};
 use crate::wire::id::SensorId;
 
@@ -166,13 +166,11 @@ impl Engine {
         number
     }
 
-    pub(super) fn support(&self, pass: &Pass<'_>, sensor: &Snapshot, version: u16) -> SupportState {
+    #[inline]
+    pub(super) fn support(&self, pass: &Pass<'_>, sensor: &impl Vitals, version: u16) -> SupportState {
         let (text, support) = &self.versions[usize::from(version)];
-        if *text == sensor.heartbeat.version {
-            *support
-        } else {
-            support_of(&sensor.heartbeat.version, pass.ctx.versions, self.day)
-        }
+        let said = sensor.version();
+        if *text == said { *support } else { support_of(&said, pass.ctx.versions, self.day) }
     }
 }
 

@@ -235,6 +235,15 @@ pub(super) fn overall(facts: SlotFacts, active: u64, gateway_silent: bool, heard
     }
 }
 
+/// Whether a sensor counts among those of its site that should be heard, and then, whether it is not.
+pub(super) fn counts_at_site(facts: SlotFacts, active: u64, gateway_silent: bool) -> Option<bool> {
+    let expected = facts.lifecycle == Lifecycle::Active
+        && facts.kind != SensorType::OtLocal
+        && active & RuleId::PlannedStop.bit() == 0
+        && !gateway_silent;
+    expected.then_some(active & RuleId::Disconnected.bit() != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

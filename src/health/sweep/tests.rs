@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::health::policy::PolicyPatch;
 use crate::health::version::VersionTable;
-use crate::live::{GatewayIndex, OwnerRef, SiteIndex, SlotFacts, Writer};
+use crate::live::{GatewayIndex, Lifecycle, OwnerRef, SensorType, SiteIndex, SlotFacts, Writer};
 use crate::time::{MONO_ORIGIN, UnixMillis};
 use crate::wire::frame::{read_frame, write_frame};
 use crate::wire::heartbeat::{Heartbeat, NtpState};
