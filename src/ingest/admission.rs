@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::limits::{HALF_OPEN_MAX, HALF_OPEN_RETRY, HALF_OPEN_SOURCES, LOG_PEERS_MAX};
@@ -121,10 +122,13 @@ impl HalfOpen {
 
 const LOG_EVERY_NANOS: u64 = 60_000_000_000;
 
-/// Lets one log line for each peer and minute pass. The map is bounded: while it is full of recent peers,
-/// lines of others are held back too, and counted.
+/// Lets one log line for each peer and minute pass, whichever shards the peer meets. The map is bounded: while it is
+/// full of recent peers, lines of others are held back too, and counted. Nobody waits for it who has no line to write.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PeerLog(Arc<Mutex<Logged>>);
+
 #[derive(Debug, Default)]
-pub(super) struct PeerLog {
+struct Logged {
     last: HashMap<IpAddr, MonoNanos, ahash::RandomState>,
     /// The map was found full of recent peers; not looked through again before this.
     full_until: MonoNanos,
@@ -132,7 +136,13 @@ pub(super) struct PeerLog {
 
 impl PeerLog {
     /// True when a line about this peer may be written now.
-    pub(super) fn may_log(&mut self, peer: IpAddr, now: MonoNanos) -> bool {
+    pub(super) fn may_log(&self, peer: IpAddr, now: MonoNanos) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).may_log(peer, now)
+    }
+}
+
+impl Logged {
+    fn may_log(&mut self, peer: IpAddr, now: MonoNanos) -> bool {
         let recent = |at: &MonoNanos| now.0.saturating_sub(at.0) < LOG_EVERY_NANOS;
         if self.last.get(&peer).is_some_and(recent) {
             return false;
@@ -233,7 +243,7 @@ mod tests {
 
     #[test]
     fn one_line_for_each_peer_and_minute_within_bounded_memory() {
-        let mut log = PeerLog::default();
+        let log = PeerLog::default();
         let peer = |n: u32| IpAddr::from(n.to_be_bytes());
         assert!(log.may_log(peer(1), MONO_ORIGIN));
         assert!(!log.may_log(peer(1), MONO_ORIGIN.plus(Duration::from_secs(59))));
@@ -241,7 +251,7 @@ mod tests {
         let later = MONO_ORIGIN.plus(Duration::from_secs(500));
         let logged = (0..100_000).filter(|&n| log.may_log(peer(n), later)).count();
         assert_eq!(logged, LOG_PEERS_MAX);
-        assert!(log.last.len() <= LOG_PEERS_MAX);
+        assert!(log.0.lock().unwrap().last.len() <= LOG_PEERS_MAX);
         assert!(log.may_log(peer(200_000), later.plus(Duration::from_secs(60))));
     }
 }

@@ -219,7 +219,7 @@ impl Shard {
         }
         let shard = self.p.number;
         while let Some((peer, said)) = self.left.said.pop() {
-            if !self.log.may_log(peer.ip(), now) {
+            if !self.p.log.may_log(peer.ip(), now) {
                 self.p.counters.log_suppressed.add(1);
                 continue;
             }

@@ -56,6 +56,7 @@ pub use counters::{
 pub use keys::IngestKeys;
 pub use session::{Began, Env, GatewaySession, LeafCheck, SensorSession, Session};
 
+use admission::PeerLog;
 use command::{Inbox, Inboxes, inbox};
 use shard::{Shard, ShardParts, WAKER};
 use socket::Socket;
@@ -254,6 +255,7 @@ impl Ingest {
             counters: Arc::new(IngestCounters::new(config.shards)),
             tls: Arc::clone(&tls),
             interval_ms: Arc::new(AtomicU32::new(interval)),
+            log: PeerLog::default(),
         };
 
         let (main_ends, inboxes) = ends(config.shards)?;
@@ -457,6 +459,7 @@ struct Builder<'a> {
     counters: Arc<IngestCounters>,
     tls: Arc<SharedTls>,
     interval_ms: Arc<AtomicU32>,
+    log: PeerLog,
 }
 
 impl Builder<'_> {
@@ -499,6 +502,7 @@ impl Builder<'_> {
                 pulse: Arc::default(),
                 tls: Arc::clone(&self.tls),
                 interval_ms: Arc::clone(&self.interval_ms),
+                log: self.log.clone(),
                 clock: parts.clock,
             },
             server_config,

@@ -55,6 +55,7 @@ pub(super) struct ShardParts {
     pub pulse: Arc<Pulse>,
     pub tls: Arc<SharedTls>,
     pub interval_ms: Arc<std::sync::atomic::AtomicU32>,
+    pub log: PeerLog,
     pub clock: SystemClock,
 }
 
@@ -86,7 +87,6 @@ pub(super) struct Shard {
     pub(super) drains_due: VecDeque<(MonoNanos, u32, u64)>,
     pub(super) scratch: Vec<u8>,
     pub(super) left: Left,
-    pub(super) log: PeerLog,
     pub(super) server_config: Arc<ServerConfig>,
     pub(super) tls_generation: u64,
     pub(super) draining: Option<Draining>,
@@ -129,7 +129,6 @@ impl Shard {
             drains_due: VecDeque::new(),
             scratch: Vec::with_capacity(2_048),
             left: Left::default(),
-            log: PeerLog::default(),
             server_config,
             tls_generation,
             draining: None,
