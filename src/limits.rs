@@ -95,10 +95,10 @@ pub const HANDSHAKE_STEPS_PER_TURN: usize = 8;
 pub const HANDSHAKE_QUEUE: usize = 4 * HALF_OPEN_MAX;
 /// Receive batches (32 packets each) of one turn of a shard's loop.
 pub const BATCHES_PER_TURN: usize = 8;
-/// Time for which a busy shard lets packets gather before it reads on.
-pub const GATHER: Duration = Duration::from_millis(1);
-/// It does so above this many packets in a millisecond: a visit to the kernel then serves two at least.
-pub const GATHER_ABOVE_PER_MS: u64 = 2;
+/// Longest time for which a shard lets packets gather before it reads on.
+pub const GATHER_MAX: Duration = Duration::from_millis(4);
+/// It does so only where this many can be expected to have come by then.
+pub const GATHER_PACKETS_MIN: u32 = 2;
 /// Commands taken from the inbox in one turn of a shard's loop.
 pub const COMMANDS_PER_TURN: usize = 256;
 /// Packets that one connection may send in one turn of a shard's loop.

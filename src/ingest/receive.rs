@@ -1,11 +1,12 @@
 //! Packets in: a batch is read, each packet finds its connection, and every connection that got one handles and
 //! answers it at once, while its state is in the cache; what asks for a new connection is admitted or not.
 //!
-//! When packets come fast, the shard lets them gather for a millisecond before it reads on. A visit to the kernel
-//! costs as much as a heartbeat, and so they share it, on the way in (recvmmsg) and out (sendmmsg). The price is
-//! that millisecond in the time to the acknowledgement, and nothing in any verdict.
+//! When packets come fast, the shard lets them gather before it reads on, until about one batch is there and for
+//! [`GATHER_MAX`] at most. A visit to the kernel, and what it and everybody else leaves of the caches, costs as much
+//! as a heartbeat, and so many share it, on the way in (recvmmsg) and out (sendmmsg). The price is that time on the
+//! way to the acknowledgement. No verdict knows it: silences are counted in seconds.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn_proto::{ConnectionEvent, ConnectionHandle, DatagramEvent, Incoming};
 
@@ -13,16 +14,15 @@ use super::admission::{Admission, Attempt, Source, admit};
 use super::connection::{Phase, Said};
 use super::shard::{Shard, Work};
 use super::socket::{BATCH, Packet};
-use crate::limits::{BATCHES_PER_TURN, GATHER_ABOVE_PER_MS, HANDSHAKE_QUEUE};
+use crate::limits::{BATCHES_PER_TURN, GATHER_MAX, GATHER_PACKETS_MIN, HANDSHAKE_QUEUE};
 use crate::time::{Clock, MonoNanos};
 
 impl Shard {
-    /// Once in a while: do packets come fast enough to let them gather?
+    /// Once in a while: for how long does it pay to let packets gather?
     pub(super) fn measure_rate(&mut self, now: MonoNanos) {
         let packets = self.p.counters.packets.get();
         let new = packets - std::mem::replace(&mut self.packets_before, packets);
-        let elapsed_ms = now.since(self.last_tick).as_millis() as u64;
-        self.gathers = new >= GATHER_ABOVE_PER_MS * elapsed_ms.max(1);
+        self.gather = gather(new, now.since(self.last_tick));
     }
 
     /// Takes packets in batches until there are none, or enough for one turn; gives the time of the last batch.
@@ -138,5 +138,31 @@ impl Shard {
                 self.p.socket.send(transmit, &self.scratch, counters);
             }
         }
+    }
+}
+
+/// How long it takes for a batch to fill, if so many packets came in that time; zero where hardly any would share.
+fn gather(packets: u64, elapsed: Duration) -> Duration {
+    if packets == 0 {
+        return Duration::ZERO;
+    }
+    let each = elapsed / u32::try_from(packets).unwrap_or(u32::MAX);
+    let wait = each.saturating_mul(BATCH as u32).min(GATHER_MAX);
+    if each.saturating_mul(GATHER_PACKETS_MIN) > wait { Duration::ZERO } else { wait }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_gather_for_a_batch_and_never_for_long() {
+        let second = Duration::from_secs(1);
+        for (rate, micros) in
+            [(0, 0), (1, 0), (499, 0), (500, 4_000), (8_000, 4_000), (16_000, 2_000), (64_000, 500)]
+        {
+            assert_eq!(gather(rate, second).as_micros(), micros, "{rate} a second");
+        }
+        assert_eq!(gather(1, Duration::MAX), Duration::ZERO);
     }
 }

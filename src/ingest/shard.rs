@@ -26,7 +26,7 @@ use super::socket::Socket;
 use super::timers::Timers;
 use super::{IngestError, Pulse, Role, SharedTls};
 use crate::limits::{
-    COMMANDS_PER_TURN, CONTROL_TIMEOUT, GATHER, HANDSHAKE_STEPS_PER_TURN, HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
+    COMMANDS_PER_TURN, CONTROL_TIMEOUT, HANDSHAKE_STEPS_PER_TURN, HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
 };
 use crate::live::{LiveState, OwnerRef};
 use crate::time::{Clock, MonoNanos, SystemClock};
@@ -93,8 +93,8 @@ pub(super) struct Shard {
     pub(super) look_cursor: usize,
     pub(super) recheck: Round,
     pub(super) readable: bool,
-    /// Packets come so fast that it pays to let them gather before each turn.
-    pub(super) gathers: bool,
+    /// For how long packets gather before a turn reads them.
+    pub(super) gather: Duration,
     pub(super) packets_before: u64,
     pub(super) next_tick: MonoNanos,
     pub(super) last_tick: MonoNanos,
@@ -135,7 +135,7 @@ impl Shard {
             look_cursor: 0,
             recheck: Round::default(),
             readable: true,
-            gathers: false,
+            gather: Duration::ZERO,
             packets_before: 0,
             next_tick: MonoNanos::NEVER,
             last_tick: MonoNanos::NEVER,
@@ -159,8 +159,8 @@ impl Shard {
         while !self.stop {
             let before = self.p.clock.mono();
             let mut wait = self.wait(before);
-            if self.gathers && !wait.is_zero() {
-                std::thread::sleep(GATHER);
+            if !self.gather.is_zero() && !wait.is_zero() {
+                std::thread::sleep(self.gather.min(wait));
                 wait = Duration::ZERO;
             }
             if let Err(error) = self.p.poll.poll(&mut events, Some(wait))
