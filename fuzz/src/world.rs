@@ -115,7 +115,13 @@ impl World {
     }
 
     pub fn env(&self) -> Env<'_> {
-        Env { live: &self.live, counters: &self.counters, now: self.now, emptied: self.now, unheard_until: MonoNanos::NEVER }
+        Env {
+            live: &self.live,
+            counters: &self.counters,
+            now: self.now,
+            emptied: self.now,
+            unheard_until: MonoNanos::NEVER,
+        }
     }
 
     fn begin(&self, identity: PeerIdentity) -> Session {
