@@ -75,10 +75,15 @@ fn print(row: Row, ground: &Ground, all: &BTreeMap<Party, Vec<Figures>>) {
     let compare = &ground.compare;
     match row {
         Row::Fleet => println!("\n{} TLS connections, one message a second each", compare.connections),
-        Row::Gateways => println!("\n{} TLS connections, {BATCH} messages at a time, as fast as it goes", compare.gateways),
+        Row::Gateways => {
+            println!("\n{} TLS connections, {BATCH} messages at a time, as fast as it goes", compare.gateways)
+        }
     }
     println!("medians of {} rounds of {} s; server CPU", compare.rounds, compare.seconds);
-    println!("{:<20} {:>14} {:>12} {:>16} {:>14}", "", "us a message", "a second", "us a handshake", "KB a connection");
+    println!(
+        "{:<20} {:>14} {:>12} {:>16} {:>14}",
+        "", "us a message", "a second", "us a handshake", "KB a connection"
+    );
     for (party, figures) in all {
         println!(
             "{:<20} {:>14.3} {:>12.0} {:>16.0} {:>14.1}",
@@ -95,7 +100,8 @@ fn print(row: Row, ground: &Ground, all: &BTreeMap<Party, Vec<Figures>>) {
             continue;
         }
         // Of each round by itself: what loaded the machine loaded both.
-        let mut ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a.us_per_message / b.us_per_message).collect();
+        let mut ratios: Vec<f64> =
+            ours.iter().zip(theirs).map(|(a, b)| a.us_per_message / b.us_per_message).collect();
         ratios.sort_by(f64::total_cmp);
         let ratio = ratios[ratios.len() / 2];
         let verdict = if ratio <= most { "reached" } else { "missed" };

@@ -116,7 +116,8 @@ impl Ground {
             let identity = authority
                 .issue(PeerIdentity::Sensor(SensorId::fresh()), life, clock.unix())
                 .map_err(|error| error.to_string())?;
-            let mut tls = client_tls(&identity, b"none", Arc::new(clock)).map_err(|error| error.to_string())?;
+            let mut tls =
+                client_tls(&identity, b"none", Arc::new(clock)).map_err(|error| error.to_string())?;
             tls.alpn_protocols.clear();
             configs.push(Arc::new(tls));
         }
@@ -157,12 +158,15 @@ impl Ground {
         load.args(["load", "--json", "--server", &at("ingest"), "--http", &format!("http://{}", at("http"))]);
         load.arg("--identities").arg(&self.identities);
         load.args(["--cores", &self.compare.cores[1].to_string()]);
-        load.args(["--duration", &format!("{}s", self.compare.seconds), "--warm-up", &format!("{}s", self.warm_up())]);
+        load.args([
+            "--duration",
+            &format!("{}s", self.compare.seconds),
+            "--warm-up",
+            &format!("{}s", self.warm_up()),
+        ]);
         match row {
             Row::Fleet => load.args(["--sensors", &self.compare.connections.to_string()]),
-            Row::Gateways => {
-                load.args(["--gateways", &self.compare.gateways.to_string(), "--rate", "most"])
-            }
+            Row::Gateways => load.args(["--gateways", &self.compare.gateways.to_string(), "--rate", "most"]),
         };
         let output = load.stderr(Stdio::null()).output().map_err(|error| error.to_string())?;
         let json: serde_json::Value =
@@ -174,7 +178,10 @@ impl Ground {
             us_per_handshake: number("/server_cpu_us_per_handshake"),
             kb_per_connection: number("/rss_kb_per_connection"),
             received_share: number("/received") / number("/sent"),
-            late_ms: json.pointer("/client_schedule_lag_us/max").and_then(serde_json::Value::as_f64).unwrap_or(0.0)
+            late_ms: json
+                .pointer("/client_schedule_lag_us/max")
+                .and_then(serde_json::Value::as_f64)
+                .unwrap_or(0.0)
                 / 1e3,
         })
     }
@@ -280,7 +287,8 @@ impl Ground {
         std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         // Debian puts brokers where only root's path looks.
         let found = ["/usr/sbin", "/usr/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(program));
-        let program = found.into_iter().find(|path| path.exists()).ok_or(format!("{program} is not installed"))?;
+        let program =
+            found.into_iter().find(|path| path.exists()).ok_or(format!("{program} is not installed"))?;
         let mut command = Command::new(program);
         command.arg("-c").arg(&path);
         Ok((command, port))

@@ -39,7 +39,8 @@ impl Server {
         command.stdin(Stdio::null());
         match log {
             Some(path) => {
-                let file = std::fs::File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                let file =
+                    std::fs::File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
                 let other = file.try_clone().map_err(|error| error.to_string())?;
                 command.stdout(file).stderr(other);
             }

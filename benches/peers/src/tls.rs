@@ -84,7 +84,8 @@ impl Fleet {
                 }
                 let late = Instant::now().saturating_duration_since(due).as_micros() as u64;
                 self.counts.late_us.fetch_max(late, Ordering::Relaxed);
-                let message = self.protocol.publish(*place, self.counts.sent.load(Ordering::Relaxed), payload);
+                let message =
+                    self.protocol.publish(*place, self.counts.sent.load(Ordering::Relaxed), payload);
                 let mut writer = self.writers[*place].lock().await;
                 writer.write_all(&message).await.map_err(|error| error.to_string())?;
                 writer.flush().await.map_err(|error| error.to_string())?;
