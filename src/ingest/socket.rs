@@ -226,3 +226,51 @@ impl Socket {
         new > 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quinn_proto::EcnCodepoint as Ecn;
+
+    use super::*;
+
+    fn socket(counters: &ShardCounters) -> Socket {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        Socket::new(socket, counters).expect("a socket")
+    }
+
+    /// Everything that came in, once so many datagrams did.
+    fn arrivals(reader: &mut Socket, counters: &ShardCounters, count: usize) -> Vec<(u8, Option<Ecn>)> {
+        let mut all = Vec::new();
+        for _ in 0..500 {
+            for message in 0..reader.receive(counters) {
+                let packets = (0..).map_while(|number| reader.packet(message, number));
+                all.extend(packets.map(|packet| (packet.data[0], packet.ecn)));
+            }
+            if all.len() >= count {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_handed_in_goes_out_in_order_with_the_next_flush_and_as_it_was_said() {
+        let counters = ShardCounters::default();
+        let (mut writer, mut reader) = (socket(&counters), socket(&counters));
+        let destination = reader.source().local_addr().expect("bound");
+        let ecn = |number: usize| if number.is_multiple_of(3) { None } else { Some(Ecn::Ect0) };
+        let count = DATAGRAMS_MAX + 8;
+        for number in 0..count {
+            let transmit =
+                Transmit { destination, ecn: ecn(number), size: 1, segment_size: None, src_ip: None };
+            writer.send(transmit, &[number as u8, 99], &counters);
+        }
+        assert_eq!(counters.sent.get(), DATAGRAMS_MAX as u64, "a full batch goes by itself");
+        writer.flush(&counters);
+        writer.flush(&counters);
+        assert_eq!(counters.sent.get(), count as u64);
+        let expected: Vec<_> = (0..count).map(|number| (number as u8, ecn(number))).collect();
+        assert_eq!(arrivals(&mut reader, &counters, count), expected);
+    }
+}
