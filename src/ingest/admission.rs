@@ -123,7 +123,8 @@ impl HalfOpen {
 const LOG_EVERY_NANOS: u64 = 60_000_000_000;
 
 /// Lets one log line for each peer and minute pass, whichever shards the peer meets. The map is bounded: while it is
-/// full of recent peers, lines of others are held back too, and counted. Nobody waits for it who has no line to write.
+/// full of recent peers, lines of others are held back too, and counted. Locked only by who has something to say of a
+/// peer that was refused.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PeerLog(Arc<Mutex<Logged>>);
 

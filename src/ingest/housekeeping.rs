@@ -61,8 +61,11 @@ impl Shard {
             self.deaf_until = now.plus(SESSION_SILENCE_MIN);
         }
         self.measure_rate(now);
-        // Should the poll ever have missed that something is there, it is read now.
+        // Should the poll ever have missed that something is there, or that there is room again, it is found now.
         self.readable = true;
+        if self.p.socket.blocked() {
+            self.p.socket.writable(&self.p.counters);
+        }
         self.last_tick = now;
         self.deadlines(now);
         self.look(now);

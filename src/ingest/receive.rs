@@ -33,11 +33,9 @@ impl Shard {
             if messages > 0 {
                 now = self.p.clock.mono();
             }
-            if messages < BATCH {
-                self.readable = false;
-                self.heard_all(before, now);
-            }
+            self.readable = messages == BATCH;
             if messages == 0 {
+                self.heard_all(before, now);
                 break;
             }
             let instant = self.p.clock.instant_of(now);
@@ -56,6 +54,8 @@ impl Shard {
                 self.p.counters.lag.record(done.since(now), frames);
             }
             if !self.readable {
+                // Only now: these packets may have waited for as long as nobody knew the buffer empty.
+                self.heard_all(before, now);
                 break;
             }
         }
