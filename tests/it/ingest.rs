@@ -15,3 +15,5 @@ mod identity;
 mod path;
 #[path = "ingest/refusals.rs"]
 mod refusals;
+#[path = "ingest/standstill.rs"]
+mod standstill;
