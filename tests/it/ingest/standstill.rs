@@ -15,7 +15,7 @@ use fleetpulse::wire::id::SensorId;
 use super::rig::{Client, Rig, heartbeat, server_tls};
 
 /// Longer than what passes for punctual.
-const STANDSTILL: Duration = Duration::from_millis(2_500);
+const STANDSTILL: Duration = Duration::from_secs(4);
 
 /// Holds up the shard that asks about one sensor.
 struct Holding {
