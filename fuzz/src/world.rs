@@ -7,8 +7,8 @@ use std::ops::Deref;
 use fleetpulse::identity::{Leaf, PeerIdentity, Serial};
 use fleetpulse::ingest::{Env, Session, ShardCounters};
 use fleetpulse::live::{
-    GatewayIndex, Lifecycle, LiveState, OwnerRef, PolicyIndex, SensorType, SiteIndex, SlotFacts, SlotIndex,
-    Snapshot,
+    GatewayIndex, Lifecycle, LiveState, OwnerRef, PolicyIndex, Receipt, SensorType, SiteIndex, SlotFacts,
+    SlotIndex, Snapshot,
 };
 use fleetpulse::time::{MONO_ORIGIN, MonoNanos, UnixMillis};
 use fleetpulse::wire::id::{GatewayId, SensorId};
@@ -115,13 +115,7 @@ impl World {
     }
 
     pub fn env(&self) -> Env<'_> {
-        Env {
-            live: &self.live,
-            counters: &self.counters,
-            now: self.now,
-            emptied: self.now,
-            unheard_until: MonoNanos::NEVER,
-        }
+        Env { live: &self.live, counters: &self.counters, receipt: Receipt::exact(self.now) }
     }
 
     fn begin(&self, identity: PeerIdentity) -> Session {

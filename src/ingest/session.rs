@@ -35,25 +35,21 @@ pub struct Env<'a> {
     pub live: &'a LiveState,
     /// What the shard counts.
     pub counters: &'a ShardCounters,
-    /// Now.
-    pub now: MonoNanos,
-    /// What is read now came in after this: the socket was empty then.
-    pub emptied: MonoNanos,
-    /// Until then datagrams may have been lost in our own receive buffer.
-    pub unheard_until: MonoNanos,
+    /// When its packets were read, and what the shard does not know of their arrival.
+    pub receipt: Receipt,
 }
 
 impl Env<'_> {
-    /// Of a datagram.
+    /// Now.
     #[inline]
-    fn receipt(&self) -> Receipt {
-        Receipt { at: self.now, after: self.emptied, unheard_until: self.unheard_until }
+    pub fn now(&self) -> MonoNanos {
+        self.receipt.at
     }
 
     /// Of what a stream brought: what is lost on the way comes again.
     #[inline]
     fn stream_receipt(&self) -> Receipt {
-        Receipt { unheard_until: MonoNanos::NEVER, ..self.receipt() }
+        Receipt { unheard_until: MonoNanos::NEVER, ..self.receipt }
     }
 }
 
@@ -122,21 +118,21 @@ pub struct Began {
 impl Session {
     /// After the handshake: the leaf was judged good; takes the slot.
     pub fn begin(leaf: &Leaf, owner: OwnerRef, env: &Env<'_>) -> Result<(Session, Began), CloseCode> {
-        let common = Common { serial: leaf.serial, not_after: leaf.not_after, heard: env.now };
+        let common = Common { serial: leaf.serial, not_after: leaf.not_after, heard: env.now() };
         match leaf.identity {
             PeerIdentity::Sensor(id) => {
                 let slot = env.live.find(id).ok_or(CloseCode::UnknownIdentity)?;
                 let taken = env
                     .live
-                    .take(slot, owner, leaf.not_after, env.now)
+                    .take(slot, owner, leaf.not_after, env.now())
                     .map_err(|_| CloseCode::UnknownIdentity)?;
                 // Asked once more: if the register changed after the leaf was judged, then either the owner of the
                 // slot was known to whoever has to close it, or the change is seen here.
                 if !env.live.facts(slot).is_some_and(|facts| facts.may_report()) {
-                    env.live.release(slot, taken.epoch, env.now);
+                    env.live.release(slot, taken.epoch, env.now());
                     return Err(CloseCode::NotActive);
                 }
-                let budget = Budget::new(SENSOR_FRAMES_PER_SECOND, SENSOR_FRAMES_BURST, env.now);
+                let budget = Budget::new(SENSOR_FRAMES_PER_SECOND, SENSOR_FRAMES_BURST, env.now());
                 let session = SensorSession {
                     id,
                     slot,
@@ -152,8 +148,8 @@ impl Session {
             PeerIdentity::Gateway(id) => {
                 let index = env.live.find_gateway(id).ok_or(CloseCode::UnknownIdentity)?;
                 let taken =
-                    env.live.gateway_take(index, owner, env.now).map_err(|_| CloseCode::UnknownIdentity)?;
-                let budget = Budget::new(GATEWAY_FRAMES_PER_SECOND, GATEWAY_FRAMES_PER_SECOND, env.now);
+                    env.live.gateway_take(index, owner, env.now()).map_err(|_| CloseCode::UnknownIdentity)?;
+                let budget = Budget::new(GATEWAY_FRAMES_PER_SECOND, GATEWAY_FRAMES_PER_SECOND, env.now());
                 let session = GatewaySession {
                     epoch: taken.epoch,
                     stream: StreamFrames::new(),
@@ -196,8 +192,8 @@ impl Session {
             Session::Sensor(sensor) => (&mut sensor.budget, &mut sensor.common),
             Session::Gateway(gateway) => (&mut gateway.relay.budget, &mut gateway.common),
         };
-        common.heard = env.now;
-        if budget.packet(env.now) { Ok(()) } else { Err(CloseCode::TooFast) }
+        common.heard = env.now();
+        if budget.packet(env.now()) { Ok(()) } else { Err(CloseCode::TooFast) }
     }
 
     /// Why a frame was refused since this was last asked; of several, the last.
@@ -218,11 +214,11 @@ impl Session {
             Session::None => {}
             Session::Sensor(_) if brought_frames => {}
             Session::Sensor(sensor) => {
-                env.live.seen_transport(sensor.slot, sensor.epoch, env.now);
+                env.live.seen_transport(sensor.slot, sensor.epoch, env.now());
             }
             Session::Gateway(gateway) => {
                 let index = gateway.relay.index;
-                if !env.live.gateway_seen(index, gateway.epoch, env.now) {
+                if !env.live.gateway_seen(index, gateway.epoch, env.now()) {
                     let is_registered = env.live.gateway_snapshot(index).is_some();
                     return Err(if is_registered { CloseCode::Replaced } else { CloseCode::UnknownIdentity });
                 }
@@ -266,7 +262,7 @@ impl Session {
         if stream.unfinished() == 0 {
             *partial_since = None;
         } else if partial_since.is_none() || chunk.len() > stream.unfinished() {
-            *partial_since = Some(env.now);
+            *partial_since = Some(env.now());
         }
         Ok(())
     }
@@ -326,10 +322,10 @@ impl Session {
         match std::mem::replace(self, Session::None) {
             Session::None => {}
             Session::Sensor(sensor) => {
-                env.live.release(sensor.slot, sensor.epoch, env.now);
+                env.live.release(sensor.slot, sensor.epoch, env.now());
             }
             Session::Gateway(gateway) => {
-                env.live.gateway_release(gateway.relay.index, gateway.epoch, env.now);
+                env.live.gateway_release(gateway.relay.index, gateway.epoch, env.now());
             }
         }
     }
@@ -348,7 +344,7 @@ fn count_read(frame: &Frame<'_>, counters: &ShardCounters) {
 impl SensorSession {
     #[inline]
     fn frame(&mut self, frame: Result<Frame<'_>, FrameError>, env: &Env<'_>) -> Result<(), CloseCode> {
-        if !self.budget.frame(env.now) {
+        if !self.budget.frame(env.now()) {
             return Err(CloseCode::TooFast);
         }
         let frame = match frame {
@@ -365,7 +361,7 @@ impl SensorSession {
         }
         self.interval_ms = frame.known.interval_ms.to_native();
         let writer = Writer::Direct { epoch: self.epoch };
-        let observed = env.live.observe_receipt(self.slot, writer, &frame, env.receipt());
+        let observed = env.live.observe_receipt(self.slot, writer, &frame, env.receipt);
         env.counters.observed[observed.index()].add(1);
         match observed {
             Observed::NotOwner => Err(CloseCode::Replaced),
@@ -375,14 +371,14 @@ impl SensorSession {
     }
 
     fn refuse(&mut self, code: CloseCode, why: &'static str, env: &Env<'_>) -> Result<(), CloseCode> {
-        if self.budget.refuse(why, env.now) { Ok(()) } else { Err(code) }
+        if self.budget.refuse(why, env.now()) { Ok(()) } else { Err(code) }
     }
 }
 
 impl Relay {
     #[inline]
     fn frame(&mut self, frame: Result<Frame<'_>, FrameError>, env: &Env<'_>) -> Result<(), CloseCode> {
-        if !self.budget.frame(env.now) {
+        if !self.budget.frame(env.now()) {
             return Err(CloseCode::TooFast);
         }
         let frame = match frame {
@@ -436,7 +432,7 @@ impl Relay {
     }
 
     fn refuse(&mut self, code: CloseCode, why: &'static str, env: &Env<'_>) -> Result<(), CloseCode> {
-        if self.budget.refuse(why, env.now) { Ok(()) } else { Err(code) }
+        if self.budget.refuse(why, env.now()) { Ok(()) } else { Err(code) }
     }
 }
 

@@ -28,7 +28,7 @@ use super::{IngestError, Pulse, Role, SharedTls};
 use crate::limits::{
     COMMANDS_PER_TURN, CONTROL_TIMEOUT, HANDSHAKE_STEPS_PER_TURN, HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
 };
-use crate::live::{LiveState, OwnerRef};
+use crate::live::{LiveState, OwnerRef, Receipt};
 use crate::time::{Clock, MonoNanos, SystemClock};
 use crate::wire::close::CloseCode;
 
@@ -306,10 +306,11 @@ impl Shard {
         now: MonoNanos,
         act: impl FnOnce(&mut Conn, &mut Step<'_>) -> T,
     ) -> Option<T> {
-        let (key, emptied, unheard_until) = (self.key(place as usize), self.emptied, self.unheard_until);
+        let key = self.key(place as usize);
+        let receipt = Receipt { at: now, after: self.emptied, unheard_until: self.unheard_until };
         let conn = self.conns.get_mut(place as usize).and_then(Option::as_deref_mut)?;
         let mut step = Step {
-            env: Env { live: &self.p.live, counters: &self.p.counters, now, emptied, unheard_until },
+            env: Env { live: &self.p.live, counters: &self.p.counters, receipt },
             instant: self.p.clock.instant_of(now),
             role: self.p.role,
             owner: OwnerRef { node: self.p.node, shard: self.p.number, connection: key },

@@ -1,6 +1,6 @@
 use super::*;
 use crate::limits::{FRAME_HEADER_BYTES, FRAMES_PER_DATAGRAM_MAX, REFUSED_FRAMES_MAX};
-use crate::live::{Lifecycle, PolicyIndex, SensorType, SiteIndex, SlotFacts};
+use crate::live::{Lifecycle, PolicyIndex, Receipt, SensorType, SiteIndex, SlotFacts};
 use crate::time::MONO_ORIGIN;
 use crate::wire::frame::write_frame;
 use crate::wire::heartbeat::Heartbeat;
@@ -20,13 +20,7 @@ impl Bench {
     }
 
     fn env(&self) -> Env<'_> {
-        Env {
-            live: &self.live,
-            counters: &self.counters,
-            now: self.now,
-            emptied: self.now,
-            unheard_until: MonoNanos::NEVER,
-        }
+        Env { live: &self.live, counters: &self.counters, receipt: Receipt::exact(self.now) }
     }
 
     fn register(&self, number: u64, site: SiteIndex) -> SensorId {
