@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use fleetpulse::fleet::{Actor, Command, Register};
+use fleetpulse::fleet::{Actor, Command, Register, SensorEdit};
 use fleetpulse::limits::{COMMANDS_PER_BATCH_MAX, JOURNAL_BATCH_MAX};
 use fleetpulse::live::{Lifecycle, SensorType};
 use fleetpulse::store::{EntryKind, JournalEntry, JournalQuery, Position, Store, Subject};
@@ -86,16 +86,20 @@ fn register(c: &mut Criterion) {
     group.bench_function("one durable change", |b| {
         b.iter(|| {
             name += 1;
-            let rename =
-                Command::RenameSensor { id: SensorId::from_number(77), name: format!("name {name}") };
+            let rename = Command::EditSensor {
+                id: SensorId::from_number(77),
+                edit: SensorEdit::named(format!("name {name}")),
+            };
             append(&store, &mut register, &mut position, &[rename]);
         });
     });
     group.bench_function("10,000 changes in one batch", |b| {
         b.iter(|| {
             name += 1;
-            let rename =
-                |n| Command::RenameSensor { id: SensorId::from_number(n * 97), name: format!("{n} {name}") };
+            let rename = |n| Command::EditSensor {
+                id: SensorId::from_number(n * 97),
+                edit: SensorEdit::named(format!("{n} {name}")),
+            };
             let commands: Vec<_> = (0..COMMANDS_PER_BATCH_MAX as u64).map(rename).collect();
             append(&store, &mut register, &mut position, &commands);
         });

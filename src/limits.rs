@@ -415,6 +415,52 @@ pub const SITES_MAX: usize = 1_000_000;
 pub const GATEWAY_SITES_MAX: usize = 4_096;
 /// Commands that succeed or fail together. At about 150 bytes a change a batch stays below 2 MB.
 pub const COMMANDS_PER_BATCH_MAX: usize = 10_000;
+
+/// Characters of a sensor's notes, or of the reason of a mute or maintenance window.
+pub const NOTES_CHARS_MAX: usize = 2_000;
+
+/// Tags of a site.
+pub const TAGS_MAX: usize = 50;
+
+/// Characters of a tag's key; its value may have [`NAME_CHARS_MAX`].
+pub const TAG_KEY_CHARS_MAX: usize = 64;
+
+/// Owners of a site.
+pub const OWNERS_MAX: usize = 20;
+
+/// Bytes of an e-mail address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
+pub const EMAIL_BYTES_MAX: usize = 254;
+
+/// Maintenance windows of one sensor or site that did not end yet.
+pub const WINDOWS_MAX: usize = 32;
+
+/// Longest maintenance window.
+pub const WINDOW_MAX: Duration = Duration::from_secs(90 * 86_400);
+
+/// Certificates of one sensor that did not run out yet. A sensor renews when a third of a life is left, so two are
+/// ordinary; of more than these the oldest is forgotten and has to be revoked by whoever records the new one.
+pub const CREDENTIALS_MAX: usize = 8;
+
+/// Refused enrolments that a sensor's document keeps.
+pub const ATTEMPTS_KEPT: usize = 8;
+
+/// Tokens of void activation files that are still known as such.
+pub const VOIDED_KEPT: usize = 8;
+
+/// Users.
+pub const USERS_MAX: usize = 10_000;
+
+/// Tokens of one user.
+pub const TOKENS_PER_USER_MAX: usize = 100;
+
+/// Grants of one user or token.
+pub const GRANTS_MAX: usize = 100;
+
+/// Bytes of a password's hash: an argon2id PHC string has about 100.
+pub const PASSWORD_HASH_BYTES_MAX: usize = 512;
+
+/// Bytes of an event's detail.
+pub const EVENT_DETAIL_BYTES_MAX: usize = 1_024;
 /// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB. Messages that
 /// ended are remembered as long as the entries that ended them.
 pub const JOURNAL_ENTRIES_MAX: u64 = 10_000_000;

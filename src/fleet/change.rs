@@ -1,7 +1,9 @@
 //! What a command did: the unit of durability, audit and event streams.
 
+use super::access::{Token, User};
 use super::model::{Gateway, Sensor, Site, Subscription, Zone};
 use crate::time::UnixMillis;
+use crate::wire::id::{SensorId, SiteId, UserId};
 
 /// What kind of somebody acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +61,63 @@ pub enum Change {
     Zone(Edit<Zone>),
     Sensor(Edit<Sensor>),
     Gateway(Edit<Gateway>),
+    User(Edit<User>),
+    Token(Edit<Token>),
+    /// Something that happened and changed no document.
+    Event(Event),
+}
+
+macro_rules! event_codes {
+    ($($(#[$meta:meta])* $variant:ident => $text:literal),+ $(,)?) => {
+        /// What kind of event. The text never changes once released.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum EventCode { $($(#[$meta])* $variant),+ }
+
+        impl EventCode {
+            /// All codes.
+            pub const ALL: &[EventCode] = &[$(EventCode::$variant),+];
+
+            /// The stable code.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(EventCode::$variant => $text),+ }
+            }
+        }
+    };
+}
+
+event_codes! {
+    /// Somebody signed in.
+    SignIn => "sign-in",
+    /// Somebody could not sign in.
+    SignInRefused => "sign-in-refused",
+    /// Somebody signed out.
+    SignOut => "sign-out",
+    /// A backup was written.
+    Backup => "backup",
+    /// A file with a secret in it was handed out.
+    Download => "download",
+    /// A root or intermediate certificate was replaced.
+    Rotation => "rotation",
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "one variant a kind of thing")]
+pub enum About {
+    User(UserId),
+    Sensor(SensorId),
+    Site(SiteId),
+}
+
+/// Something that happened and changed no document: for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What.
+    pub code: EventCode,
+    /// To whom or what.
+    pub about: Option<About>,
+    /// More, for people.
+    pub detail: String,
 }
 
 /// All changes of one command, or of commands that succeed or fail together, with who did it and when.

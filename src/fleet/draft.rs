@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 
-use super::change::{Change, Edit};
+use super::access::{Token, User};
+use super::change::{Change, Edit, Event};
+use super::details::TokenHash;
 use super::model::{Gateway, Sensor, Site, Subscription, Zone};
 use super::register::Register;
 use crate::live::Lifecycle;
-use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, TokenId, UserId, ZoneId};
 
 /// Inside what a name is one of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +22,8 @@ pub(super) enum Scope {
     Zones(SiteId),
     Sensors(SiteId),
     Gateways,
+    Users,
+    Tokens(UserId),
 }
 
 pub(super) struct Draft<'r> {
@@ -30,6 +34,8 @@ pub(super) struct Draft<'r> {
     zones: BTreeMap<ZoneId, Option<Zone>>,
     sensors: AHashMap<SensorId, Option<Sensor>>,
     gateways: BTreeMap<GatewayId, Option<Gateway>>,
+    users: BTreeMap<UserId, Option<User>>,
+    tokens: BTreeMap<TokenId, Option<Token>>,
     names: AHashMap<(Scope, Arc<str>), bool>,
     /// Sensors more or fewer than the base has, by zone.
     zone_sensors: BTreeMap<ZoneId, i64>,
@@ -71,6 +77,8 @@ impl<'r> Draft<'r> {
             zones: BTreeMap::new(),
             sensors: AHashMap::new(),
             gateways: BTreeMap::new(),
+            users: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             names: AHashMap::new(),
             zone_sensors: BTreeMap::new(),
             sensors_more: 0,
@@ -88,6 +96,13 @@ impl<'r> Draft<'r> {
     put!(put_site_document, site, sites, Site, Site, SiteId, |site: &Site| Scope::Sites(site.subscription));
     put!(put_zone, zone, zones, Zone, Zone, ZoneId, |zone: &Zone| Scope::Zones(zone.site));
     put!(put_gateway, gateway, gateways, Gateway, Gateway, GatewayId, |_| Scope::Gateways);
+
+    put!(put_user, user, users, User, User, UserId, |_| Scope::Users);
+    put!(put_token, token, tokens, Token, Token, TokenId, |token: &Token| Scope::Tokens(token.owner));
+
+    pub(super) fn put_event(&mut self, event: Event) {
+        self.changes.push(Change::Event(event));
+    }
 
     pub(super) fn put_site(&mut self, before: Option<Site>, after: Option<Site>) {
         self.sites_more += i64::from(after.is_some()) - i64::from(before.is_some());
@@ -142,6 +157,8 @@ impl<'r> Draft<'r> {
             Scope::Zones(id) => self.base.zone_named(id, name).is_some(),
             Scope::Sensors(id) => self.base.sensor_named(id, name).is_some(),
             Scope::Gateways => self.base.gateway_named(name).is_some(),
+            Scope::Users => self.base.user_named(name).is_some(),
+            Scope::Tokens(owner) => self.base.tokens_of(owner).any(|token| token.name == *name),
         }
     }
 
@@ -177,6 +194,24 @@ impl<'r> Draft<'r> {
         zones.extend(self.zones.keys());
         zones.retain(|&zone| self.zone(zone).is_some_and(|zone| zone.site == id));
         zones.into_iter().collect()
+    }
+
+    pub(super) fn users(&self) -> Vec<&User> {
+        let base = self.base.users().filter(|user| !self.users.contains_key(&user.id));
+        base.chain(self.users.values().flatten()).collect()
+    }
+
+    pub(super) fn tokens_of(&self, owner: UserId) -> Vec<TokenId> {
+        let base = self.base.tokens_of(owner).filter(|token| !self.tokens.contains_key(&token.id));
+        let drafted = self.tokens.values().flatten().filter(|token| token.owner == owner);
+        base.chain(drafted).map(|token| token.id).collect()
+    }
+
+    /// Whether a secret of this hash was ever given out that is still known.
+    pub(super) fn knows_secret(&self, hash: TokenHash) -> bool {
+        self.base.token_of(hash).is_some()
+            || self.base.activation_of(hash).is_some()
+            || self.tokens.values().flatten().any(|token| token.hash == hash)
     }
 
     /// A gateway that may speak for this site.

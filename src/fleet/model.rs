@@ -1,7 +1,8 @@
 //! The documents of the register.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use super::details::{Overrides, SensorMore, SiteAbout};
 use crate::live::{Lifecycle, SensorType};
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
@@ -17,6 +18,8 @@ pub struct Subscription {
     pub id: SubscriptionId,
     /// What people call it; one of a kind.
     pub name: Arc<str>,
+    /// Numbers said for all its sensors.
+    pub policy: Overrides,
 }
 
 /// Which sensors a site may hold.
@@ -49,6 +52,8 @@ pub struct Site {
     pub name: Arc<str>,
     /// Which sensors it may hold.
     pub kind: SiteKind,
+    /// What people say of it.
+    pub about: Arc<SiteAbout>,
 }
 
 /// A segment in a place.
@@ -60,6 +65,8 @@ pub struct Zone {
     pub site: SiteId,
     /// What people call it; one of a kind in its site.
     pub name: Arc<str>,
+    /// Numbers said for all its sensors.
+    pub policy: Overrides,
 }
 
 /// A sensor as declared. What it says about itself (version, counters, health) is live state.
@@ -75,6 +82,16 @@ pub struct Sensor {
     pub kind: SensorType,
     /// Where its life stands.
     pub lifecycle: Lifecycle,
+    /// The rest.
+    pub more: Arc<SensorMore>,
+}
+
+impl Sensor {
+    /// What a sensor has of which nobody said more: one for all of them.
+    pub fn plain() -> Arc<SensorMore> {
+        static PLAIN: LazyLock<Arc<SensorMore>> = LazyLock::new(Arc::default);
+        Arc::clone(&PLAIN)
+    }
 }
 
 /// A relay and the sites that it may speak for.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::refusal::{RefusalCode, shown};
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{EMAIL_BYTES_MAX, NAME_CHARS_MAX, NOTES_CHARS_MAX};
 
 /// A name as it is kept, or why it can't be one and what would be right.
 pub fn check_name(text: &str) -> Result<Arc<str>, (RefusalCode, String)> {
@@ -32,6 +32,42 @@ pub fn check_name(text: &str) -> Result<Arc<str>, (RefusalCode, String)> {
     Ok(Arc::from(text))
 }
 
+/// Free text as it is kept: lines are allowed, what hides or reorders is not.
+pub(super) fn check_notes(text: &str) -> Result<Arc<str>, (RefusalCode, String)> {
+    if text.chars().nth(NOTES_CHARS_MAX).is_some() {
+        return Err((RefusalCode::TextTooLong, format!("at most {NOTES_CHARS_MAX} characters")));
+    }
+    if let Some(bad) = text.chars().find(|&c| hostile(c) && !matches!(c, '\n' | '\t')) {
+        let right = format!("the text without U+{:04X}", u32::from(bad));
+        return Err((RefusalCode::TextForbiddenCharacter, right));
+    }
+    Ok(Arc::from(text.trim_end()))
+}
+
+/// An address as mail programs take it, without display name, comment or quotes. Whether anybody reads it is only
+/// found out by writing to it.
+pub(super) fn check_email(text: &str) -> Result<Arc<str>, (RefusalCode, String)> {
+    let wrong = || (RefusalCode::EmailInvalid, "an address such as ann@example.com".to_owned());
+    let (local, domain) = text.rsplit_once('@').ok_or_else(wrong)?;
+    let plain = |c: char| c.is_alphanumeric() || (c.is_ascii_graphic() && !"()<>[]:;@\\,\"".contains(c));
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let right = text.len() <= EMAIL_BYTES_MAX
+        && (1..=64).contains(&local.len())
+        && local.chars().all(plain)
+        && !local.starts_with('.')
+        && !local.ends_with('.')
+        && !local.contains("..")
+        && domain.contains('.')
+        && domain.split('.').all(label);
+    if right { Ok(Arc::from(text)) } else { Err(wrong()) }
+}
+
 /// Characters that draw nothing, or change how their neighbours are drawn.
 fn hostile(c: char) -> bool {
     c.is_control()
@@ -46,6 +82,40 @@ fn hostile(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_told_from_other_texts() {
+        for text in ["ann@example.com", "o'neil+ops@a-b.example.org", "jürgen@bücher.example"] {
+            assert_eq!(check_email(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "ann",
+            "@example.com",
+            "ann@",
+            "ann@example",
+            "a b@example.com",
+            "ann@exa mple.com",
+            "ann@-x.com",
+            "<ann@example.com>",
+            "Ann <ann@example.com>",
+            ".ann@example.com",
+            "a..b@example.com",
+            "ann@x..com",
+            "ann@example.com\nBcc: all@example.com",
+            "ann@example.com,bob@example.com",
+        ] {
+            assert!(check_email(text).is_err(), "{text:?}");
+        }
+        assert!(check_email(&format!("{}@example.com", "x".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn notes_may_have_lines_and_nothing_that_hides() {
+        assert_eq!(check_notes("a\n\tb\n").as_deref(), Ok("a\n\tb"));
+        assert!(check_notes("a\0").is_err() && check_notes("a\u{202e}").is_err());
+        assert!(check_notes(&"x".repeat(NOTES_CHARS_MAX + 1)).is_err());
+    }
 
     #[test]
     fn hostile_names_are_refused_and_ordinary_ones_kept() {

@@ -1,10 +1,15 @@
 //! From commands to changes or a refusal: every rule of the register stands here, once.
 
+mod activation;
+mod details;
+mod people;
+
 use std::fmt::Display;
 use std::sync::Arc;
 
 use super::change::{Actor, Batch};
 use super::command::Command;
+use super::details::Overrides;
 use super::draft::{Draft, Scope};
 use super::model::{
     ENTERPRISE_SITE_NAME, ENTERPRISE_ZONE_NAME, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
@@ -13,7 +18,9 @@ use super::model::{
 use super::name::check_name;
 use super::refusal::{Refusal, RefusalCode, shown};
 use super::register::Register;
-use crate::limits::{COMMANDS_PER_BATCH_MAX, GATEWAY_SITES_MAX, GATEWAYS_MAX, SENSORS_MAX, SITES_MAX};
+use crate::limits::{
+    COMMANDS_PER_BATCH_MAX, EVENT_DETAIL_BYTES_MAX, GATEWAY_SITES_MAX, GATEWAYS_MAX, SENSORS_MAX, SITES_MAX,
+};
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
@@ -35,7 +42,7 @@ impl Register {
         within(COMMANDS_PER_BATCH_MAX, commands.len().saturating_sub(1), "commands")
             .map_err(|fault| fault.at(COMMANDS_PER_BATCH_MAX))?;
         for (index, command) in commands.iter().enumerate() {
-            plan(&mut draft, command).map_err(|fault| fault.at(index))?;
+            plan(&mut draft, command, at).map_err(|fault| fault.at(index))?;
         }
         Ok(Batch { at, actor, action: action_of(commands), changes: draft.into_changes() })
     }
@@ -47,7 +54,7 @@ impl Register {
         let mut refused = Vec::new();
         for (index, command) in commands.iter().enumerate() {
             let planned = within(COMMANDS_PER_BATCH_MAX, index, "commands");
-            if let Err(fault) = planned.and_then(|()| plan(&mut draft, command)) {
+            if let Err(fault) = planned.and_then(|()| plan(&mut draft, command, at)) {
                 refused.push(fault.at(index));
             }
         }
@@ -89,7 +96,7 @@ fn fault<T>(
 }
 
 /// Every check of a command comes before its first `put`: a refused command leaves the draft as it was.
-fn plan(draft: &mut Draft<'_>, command: &Command) -> Result<(), Fault> {
+fn plan(draft: &mut Draft<'_>, command: &Command, at: UnixMillis) -> Result<(), Fault> {
     match command {
         Command::AddSubscription { id, name } => add_subscription(draft, *id, name),
         Command::RenameSubscription { id, name } => {
@@ -100,12 +107,7 @@ fn plan(draft: &mut Draft<'_>, command: &Command) -> Result<(), Fault> {
         }
         Command::DeleteSubscription { id } => delete_subscription(draft, *id),
         Command::AddSite { id, subscription: owner, name } => add_site(draft, *id, *owner, name),
-        Command::RenameSite { id, name } => {
-            let before = own_site(draft, *id)?;
-            let name = rename(draft, Scope::Sites(before.subscription), &before.name, name)?;
-            draft.put_site(Some(before.clone()), Some(Site { name, ..before }));
-            Ok(())
-        }
+        Command::EditSite { id, edit } => details::edit_site(draft, *id, edit),
         Command::DeleteSite { id } => delete_site(draft, *id),
         Command::AddZone { id, site: place, name } => {
             site(draft, *place, "site")?;
@@ -113,7 +115,7 @@ fn plan(draft: &mut Draft<'_>, command: &Command) -> Result<(), Fault> {
                 return fault(RefusalCode::IdTaken, "id", id, "a fresh id");
             }
             let name = new_name(draft, Scope::Zones(*place), name)?;
-            draft.put_zone(None, Some(Zone { id: *id, site: *place, name }));
+            draft.put_zone(None, Some(Zone { id: *id, site: *place, name, policy: Overrides::default() }));
             Ok(())
         }
         Command::RenameZone { id, name } => {
@@ -126,13 +128,8 @@ fn plan(draft: &mut Draft<'_>, command: &Command) -> Result<(), Fault> {
         Command::AddSensor { id, zone, name, kind, lifecycle } => {
             add_sensor(draft, *id, *zone, name, *kind, *lifecycle)
         }
-        Command::RenameSensor { id, name } => {
-            let before = sensor(draft, *id)?;
-            let place = zone(draft, before.zone, "zone")?.site;
-            let name = rename(draft, Scope::Sensors(place), &before.name, name)?;
-            draft.put_sensor(Some(before.clone()), Sensor { name, ..before });
-            Ok(())
-        }
+        Command::EditSensor { id, edit } => details::edit_sensor(draft, *id, edit),
+        Command::SetMode { id, kind } => activation::set_mode(draft, *id, *kind),
         Command::MoveSensor { id, zone } => move_sensor(draft, *id, *zone),
         Command::SetLifecycle { id, lifecycle } => set_lifecycle(draft, *id, *lifecycle),
         Command::DeleteSensor { id } => {
@@ -158,6 +155,29 @@ fn plan(draft: &mut Draft<'_>, command: &Command) -> Result<(), Fault> {
             draft.put_gateway(Some(before), None);
             Ok(())
         }
+        Command::IssueActivation { .. }
+        | Command::Activate { .. }
+        | Command::Renew { .. }
+        | Command::RevokeCredentials { .. }
+        | Command::NoteAttempt { .. } => activation::plan(draft, command, at),
+        Command::SetPolicy { place, policy } => details::set_policy(draft, *place, policy),
+        Command::SetMute { place, mute } => details::set_mute(draft, *place, mute.as_ref(), at),
+        Command::AddWindow { place, from, until, reason } => {
+            details::add_window(draft, *place, *from, *until, reason, at)
+        }
+        Command::RemoveWindow { place, id } => details::remove_window(draft, *place, *id, at),
+        Command::AddUser { .. }
+        | Command::EditUser { .. }
+        | Command::DeleteUser { .. }
+        | Command::AddToken { .. }
+        | Command::DeleteToken { .. }
+        | Command::TouchToken { .. } => people::plan(draft, command),
+        Command::Record(event) => {
+            let mut event = event.clone();
+            event.detail.truncate(event.detail.floor_char_boundary(EVENT_DETAIL_BYTES_MAX));
+            draft.put_event(event);
+            Ok(())
+        }
     }
 }
 
@@ -168,13 +188,12 @@ fn add_subscription(draft: &mut Draft<'_>, id: SubscriptionId, name: &str) -> Re
     }
     within(SITES_MAX, draft.sites_count(), "sites")?;
     let name = new_name(draft, Scope::Subscriptions, name)?;
-    draft.put_subscription(None, Some(Subscription { id, name }));
-    let kind = SiteKind::Enterprise;
-    draft.put_site(
-        None,
-        Some(Site { id: site, subscription: id, name: Arc::from(ENTERPRISE_SITE_NAME), kind }),
-    );
-    draft.put_zone(None, Some(Zone { id: zone, site, name: Arc::from(ENTERPRISE_ZONE_NAME) }));
+    let policy = Overrides::default();
+    draft.put_subscription(None, Some(Subscription { id, name, policy: policy.clone() }));
+    let (kind, about) = (SiteKind::Enterprise, Arc::default());
+    let name = Arc::from(ENTERPRISE_SITE_NAME);
+    draft.put_site(None, Some(Site { id: site, subscription: id, name, kind, about }));
+    draft.put_zone(None, Some(Zone { id: zone, site, name: Arc::from(ENTERPRISE_ZONE_NAME), policy }));
     Ok(())
 }
 
@@ -204,7 +223,10 @@ fn add_site(draft: &mut Draft<'_>, id: SiteId, owner: SubscriptionId, name: &str
     }
     within(SITES_MAX, draft.sites_count(), "sites")?;
     let name = new_name(draft, Scope::Sites(owner), name)?;
-    draft.put_site(None, Some(Site { id, subscription: owner, name, kind: SiteKind::Ot }));
+    draft.put_site(
+        None,
+        Some(Site { id, subscription: owner, name, kind: SiteKind::Ot, about: Arc::default() }),
+    );
     Ok(())
 }
 
@@ -256,7 +278,7 @@ fn add_sensor(
     within(SENSORS_MAX, draft.sensors_count(), "sensors")?;
     let place = place_for(draft, zone, kind)?;
     let name = new_name(draft, Scope::Sensors(place), name)?;
-    draft.put_sensor(None, Sensor { id, zone, name, kind, lifecycle });
+    draft.put_sensor(None, Sensor { id, zone, name, kind, lifecycle, more: Sensor::plain() });
     Ok(())
 }
 

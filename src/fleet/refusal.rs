@@ -56,6 +56,42 @@ codes! {
     LifecycleStep => "lifecycle-step",
     /// A limit is reached.
     TooMany => "too-many",
+    /// A text is too long.
+    TextTooLong => "text-too-long",
+    /// A text holds a control, invisible or text-direction character.
+    TextForbiddenCharacter => "text-forbidden-character",
+    /// Not an e-mail address.
+    EmailInvalid => "email-invalid",
+    /// A tag's key or value can't be used.
+    TagInvalid => "tag-invalid",
+    /// A number of a policy is out of range, or does not fit another.
+    PolicyInvalid => "policy-invalid",
+    /// The place does not have such a thing.
+    WrongPlace => "wrong-place",
+    /// A time is not after another.
+    TimeOrder => "time-order",
+    /// No such maintenance window.
+    UnknownWindow => "unknown-window",
+    /// The mode can't be had by a sensor of this type.
+    WrongMode => "wrong-mode",
+    /// The sensor does not wait for activation.
+    ActivationNotPending => "activation-not-pending",
+    /// The token belongs to no activation file of this sensor.
+    ActivationUnknown => "activation-unknown",
+    /// A newer activation file was made.
+    ActivationVoid => "activation-void",
+    /// The activation file was not used in time.
+    ActivationExpired => "activation-expired",
+    /// The activation file was used with another key.
+    ActivationUsed => "activation-used",
+    /// No such user.
+    UnknownUser => "unknown-user",
+    /// No such token.
+    UnknownToken => "unknown-token",
+    /// Nobody would be left who can decide everything.
+    LastAdministrator => "last-administrator",
+    /// Not a hash of a password.
+    PasswordInvalid => "password-invalid",
 }
 
 /// A command that was refused.

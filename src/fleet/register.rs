@@ -1,14 +1,18 @@
 //! The state: documents by id, and the few indexes that commands and the server ask for.
 
+mod people;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::AHashMap;
 
+use super::access::{Token, User};
 use super::change::{Batch, Change, Edit};
+use super::details::TokenHash;
 use super::model::{Gateway, Sensor, Site, Subscription, Zone};
 use crate::live::{Lifecycle, SensorType};
-use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, TokenId, UserId, ZoneId};
 
 /// Everything declared about the fleet.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +29,12 @@ pub struct Register {
     deleted: AHashMap<SensorId, Sensor>,
     gateways: BTreeMap<GatewayId, Gateway>,
     gateway_names: BTreeMap<Arc<str>, GatewayId>,
+    users: BTreeMap<UserId, User>,
+    user_names: BTreeMap<Arc<str>, UserId>,
+    tokens: BTreeMap<TokenId, Token>,
+    token_hashes: AHashMap<TokenHash, TokenId>,
+    /// Tokens of activation files, void ones too, to their sensors, deleted ones too.
+    activations: AHashMap<TokenHash, SensorId>,
     counts: Counts,
 }
 
@@ -61,6 +71,10 @@ pub struct Counts {
     pub sensors: usize,
     /// Gateways.
     pub gateways: usize,
+    /// Users.
+    pub users: usize,
+    /// API tokens.
+    pub tokens: usize,
     /// Sensors that were deleted.
     pub deleted: usize,
     /// Sensors by type, in the order `ot-cloud`, `ot-local`, `enterprise-iot`.
@@ -108,6 +122,9 @@ impl Register {
             Change::Zone(edit) => self.fold_zone(edit),
             Change::Sensor(edit) => self.fold_sensor(edit),
             Change::Gateway(edit) => self.fold_gateway(edit),
+            Change::User(edit) => self.fold_user(edit),
+            Change::Token(edit) => self.fold_token(edit),
+            Change::Event(_) => Ok(()),
         }
     }
 
@@ -201,6 +218,7 @@ impl Register {
     fn fold_sensor(&mut self, edit: &Edit<Sensor>) -> Result<(), String> {
         let id = one_id(edit, |s| s.id)?;
         same(self.sensor(id).or_else(|| self.deleted.get(&id)), edit.before.as_ref(), id)?;
+        self.index_activation(edit, id);
         let alive = edit.after.as_ref().filter(|after| after.lifecycle != Lifecycle::Deleted);
         let row = match self.sensors.get(&id) {
             Some(&row) => {
@@ -231,6 +249,20 @@ impl Register {
         self.counts.sensors = self.sensors.len();
         self.counts.deleted = self.deleted.len();
         Ok(())
+    }
+
+    fn index_activation(&mut self, edit: &Edit<Sensor>, id: SensorId) {
+        let tokens = |sensor: &Option<Sensor>| -> Vec<TokenHash> {
+            let activation = sensor.as_ref().and_then(|sensor| sensor.more.activation.as_ref());
+            activation.map_or_else(Vec::new, |a| a.voided.iter().copied().chain([a.token]).collect())
+        };
+        let (before, after) = (tokens(&edit.before), tokens(&edit.after));
+        if before != after {
+            for token in before {
+                self.activations.remove(&token);
+            }
+            self.activations.extend(after.into_iter().map(|token| (token, id)));
+        }
     }
 
     /// The sensor's own row, else a free one, else a new one.
@@ -419,6 +451,13 @@ impl Register {
         self.gateway_names.get(name).and_then(|&id| self.gateway(id))
     }
 
+    /// The sensor that an activation file with this token was made for, also when the file is void or the sensor
+    /// deleted.
+    pub fn activation_of(&self, hash: TokenHash) -> Option<&Sensor> {
+        let id = *self.activations.get(&hash)?;
+        self.sensor(id).or_else(|| self.deleted_sensor(id))
+    }
+
     /// How many sensors stand in a zone.
     pub fn sensors_of_zone_count(&self, id: ZoneId) -> usize {
         self.zones.get(&id).map_or(0, |row| row.sensors)
@@ -437,7 +476,10 @@ impl Register {
         deleted.sort_unstable_by_key(|sensor| sensor.id);
         let deleted = deleted.into_iter().map(|s| Change::Sensor(new(s)));
         let gateways = self.gateways().map(|g| Change::Gateway(new(g)));
-        subscriptions.chain(sites).chain(zones).chain(sensors).chain(deleted).chain(gateways)
+        let users = self.users().map(|u| Change::User(new(u)));
+        let tokens = self.tokens().map(|t| Change::Token(new(t)));
+        let fleet = subscriptions.chain(sites).chain(zones).chain(sensors).chain(deleted).chain(gateways);
+        fleet.chain(users).chain(tokens)
     }
 }
 
@@ -449,6 +491,8 @@ impl PartialEq for Register {
             && self.sites().eq(other.sites())
             && self.zones().eq(other.zones())
             && self.gateways().eq(other.gateways())
+            && self.users().eq(other.users())
+            && self.tokens().eq(other.tokens())
             && self.sensors().all(|sensor| other.sensor(sensor.id) == Some(sensor))
             && self.deleted == other.deleted
     }

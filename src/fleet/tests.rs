@@ -2,12 +2,14 @@
 
 use crate::live::{Lifecycle, SensorType};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{ATTEMPTS_KEPT, CREDENTIALS_MAX};
 use crate::time::UnixMillis;
-use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, TokenId, UserId, ZoneId};
 
 const AT: UnixMillis = UnixMillis(1_000);
 
@@ -66,7 +68,7 @@ fn a_subscription_comes_with_its_enterprise_site_which_is_the_only_place_for_suc
     let ot = add(enterprise_zone(owner()), SensorType::OtCloud);
     assert_eq!(apply(&mut register, &[ot]).map_err(|r| r.code), Err(RefusalCode::WrongSiteKind));
     assert!(apply(&mut register, &[add(enterprise_zone(owner()), SensorType::EnterpriseIot)]).is_ok());
-    let rename = Command::RenameSite { id: enterprise_site(owner()), name: "Mine".into() };
+    let rename = Command::EditSite { id: enterprise_site(owner()), edit: SiteEdit::named("Mine") };
     assert_eq!(apply(&mut register, &[rename]).map_err(|r| r.code), Err(RefusalCode::BuiltIn));
 }
 
@@ -89,11 +91,13 @@ fn one_refusal_in_a_bulk_command_leaves_nothing_and_says_which() {
 fn commands_of_one_batch_see_each_other() {
     let mut register = small();
     apply(&mut register, &[add_sensor(1, "a"), add_sensor(2, "b")]).expect("two sensors");
-    let rename =
-        |number, name: &str| Command::RenameSensor { id: SensorId::from_number(number), name: name.into() };
+    let rename = |number, name: &str| Command::EditSensor {
+        id: SensorId::from_number(number),
+        edit: SensorEdit::named(name),
+    };
     let swap = [rename(1, "c"), rename(2, "a"), rename(1, "b")];
     let batch = apply(&mut register, &swap).expect("names swap");
-    assert_eq!(batch.action, "rename-sensor");
+    assert_eq!(batch.action, "edit-sensor");
     let names: Vec<_> = register.sensors_of(SiteId::from_number(1)).map(|s| (&*s.name, s.id)).collect();
     assert_eq!(names, [("a", SensorId::from_number(2)), ("b", SensorId::from_number(1))]);
 }
@@ -117,7 +121,7 @@ fn what_already_is_as_asked_changes_nothing() {
     let mut register = small();
     apply(&mut register, &[add_sensor(1, "a")]).expect("a sensor");
     for command in [
-        Command::RenameSensor { id: SensorId::from_number(1), name: "a".into() },
+        Command::EditSensor { id: SensorId::from_number(1), edit: SensorEdit::named("a") },
         Command::MoveSensor { id: SensorId::from_number(1), zone: ZoneId::from_number(1) },
         Command::SetLifecycle { id: SensorId::from_number(1), lifecycle: Lifecycle::PendingActivation },
     ] {
@@ -142,6 +146,11 @@ fn refusal_codes_are_unlike_and_in_kebab_case() {
 
 /// Few ids and names, so that commands meet.
 fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![6 => placed(), 2 => said(), 2 => enrolment(), 2 => people()]
+}
+
+/// Things and where they stand.
+fn placed() -> impl Strategy<Value = Command> {
     fn id<T>(make: fn(u64) -> T) -> impl Strategy<Value = T>
     where
         T: std::fmt::Debug,
@@ -173,7 +182,7 @@ fn command() -> impl Strategy<Value = Command> {
             subscription,
             name
         }),
-        (site(), name()).prop_map(|(id, name)| Command::RenameSite { id, name }),
+        (site(), name()).prop_map(|(id, name)| Command::EditSite { id, edit: SiteEdit::named(name) }),
         site().prop_map(|id| Command::DeleteSite { id }),
         (zone(), site(), name()).prop_map(|(id, site, name)| Command::AddZone { id, site, name }),
         (zone(), name()).prop_map(|(id, name)| Command::RenameZone { id, name }),
@@ -181,7 +190,7 @@ fn command() -> impl Strategy<Value = Command> {
         (sensor(), zone(), name(), kind, lifecycle()).prop_map(|(id, zone, name, kind, lifecycle)| {
             Command::AddSensor { id, zone, name, kind, lifecycle }
         }),
-        (sensor(), name()).prop_map(|(id, name)| Command::RenameSensor { id, name }),
+        (sensor(), name()).prop_map(|(id, name)| Command::EditSensor { id, edit: SensorEdit::named(name) }),
         (sensor(), zone()).prop_map(|(id, zone)| Command::MoveSensor { id, zone }),
         (sensor(), lifecycle()).prop_map(|(id, lifecycle)| Command::SetLifecycle { id, lifecycle }),
         sensor().prop_map(|id| Command::DeleteSensor { id }),
@@ -191,6 +200,145 @@ fn command() -> impl Strategy<Value = Command> {
         (gateway(), prop::collection::vec(site(), 0..3))
             .prop_map(|(id, sites)| Command::SetGatewaySites { id, sites }),
         gateway().prop_map(|id| Command::DeleteGateway { id }),
+    ]
+}
+
+/// What is said of things: details, policies, quiet times.
+fn said() -> impl Strategy<Value = Command> {
+    let place = || {
+        (0..4u8, 1..4u64).prop_map(|(kind, n)| match kind {
+            0 => Place::Subscription(SubscriptionId::from_number(n)),
+            1 => Place::Site(SiteId::from_number(n)),
+            2 => Place::Zone(ZoneId::from_number(n)),
+            _ => Place::Sensor(SensorId::from_number(n)),
+        })
+    };
+    let text = || prop::sample::select(vec!["", "a", "x@example.com", "=1+1", "b\0"]).prop_map(str::to_owned);
+    let policy = prop::option::of(1..20_000u64).prop_map(|interval| Overrides {
+        interval: interval.map(Duration::from_millis),
+        ..Overrides::default()
+    });
+    let time = || (0..3_000i64).prop_map(UnixMillis);
+    prop_oneof![
+        (1..4u64, text(), text()).prop_map(|(id, tag, owner)| Command::EditSite {
+            id: SiteId::from_number(id),
+            edit: SiteEdit {
+                name: None,
+                tags: Some([(tag.clone(), tag)].into()),
+                owners: Some(vec![owner.clone(), owner])
+            },
+        }),
+        (1..4u64, text(), any::<bool>()).prop_map(|(id, notes, manual)| Command::EditSensor {
+            id: SensorId::from_number(id),
+            edit: SensorEdit {
+                name: None,
+                notes: Some(notes),
+                threat_intel: manual.then_some(ThreatIntelMode::Manual)
+            },
+        }),
+        (place(), policy).prop_map(|(place, policy)| Command::SetPolicy { place, policy }),
+        (place(), prop::option::of((prop::option::of(time()), text()))).prop_map(|(place, mute)| {
+            let mute = mute.map(|(until, reason)| Mute { until, reason: reason.into() });
+            Command::SetMute { place, mute }
+        }),
+        (place(), time(), time(), text()).prop_map(|(place, from, until, reason)| Command::AddWindow {
+            place,
+            from,
+            until,
+            reason
+        }),
+        (place(), 1..4u32).prop_map(|(place, id)| Command::RemoveWindow { place, id }),
+    ]
+}
+
+/// Activation files, their use, certificates.
+fn enrolment() -> impl Strategy<Value = Command> {
+    let id = || (1..4u64).prop_map(SensorId::from_number);
+    let token = || (0..6u8).prop_map(|n| TokenHash([n; 32]));
+    let credential = |n: u8| Credential {
+        serial: format!("{n:02x}").into(),
+        not_before: UnixMillis(0),
+        not_after: UnixMillis(i64::from(n) * 300),
+    };
+    prop_oneof![
+        (id(), token(), 500..2_000i64).prop_map(|(id, token, at)| Command::IssueActivation {
+            id,
+            token,
+            expires_at: UnixMillis(at)
+        }),
+        (id(), token(), 0..3u8).prop_map(move |(id, token, n)| Command::Activate {
+            id,
+            token,
+            key: [n; 32],
+            credential: Some(credential(n)),
+            from: Some("192.0.2.1".into()),
+        }),
+        (id(), 0..16u8).prop_map(move |(id, n)| Command::Renew { id, credential: credential(n) }),
+        id().prop_map(|id| Command::RevokeCredentials { id }),
+        (
+            id(),
+            prop::sample::select(vec![SensorType::OtCloud, SensorType::OtLocal, SensorType::EnterpriseIot])
+        )
+            .prop_map(|(id, kind)| Command::SetMode { id, kind }),
+        id().prop_map(|id| Command::NoteAttempt {
+            id,
+            attempt: Attempt {
+                at: AT,
+                from: "a\u{1b}[31m".into(),
+                code: "token-used".into(),
+                detail: "x".repeat(1_000).into()
+            },
+        }),
+    ]
+}
+
+/// Users and tokens.
+fn people() -> impl Strategy<Value = Command> {
+    let id = || (1..4u64).prop_map(UserId::from_number);
+    let grants = || {
+        let role = prop::sample::select(Role::ALL.to_vec());
+        let scope = prop_oneof![
+            2 => Just(Scope::All),
+            1 => (1..3u64).prop_map(|n| Scope::Site(SiteId::from_number(n))),
+            1 => (1..3u64).prop_map(|n| Scope::Subscription(SubscriptionId::from_number(n))),
+        ];
+        prop::collection::vec((role, scope).prop_map(|(role, scope)| Grant { role, scope }), 0..3)
+    };
+    let name = || prop::sample::select(vec!["Ann", "bob", ""]);
+    let password = || prop::sample::select(vec![None, Some("$argon2id$x"), Some("secret")]);
+    prop_oneof![
+        (id(), name(), password(), grants()).prop_map(|(id, name, password, grants)| Command::AddUser {
+            user: User {
+                id,
+                name: name.into(),
+                full_name: name.into(),
+                password: password.map(Into::into),
+                external: None,
+                grants,
+                disabled: false,
+            }
+        }),
+        (id(), grants(), any::<bool>()).prop_map(|(id, grants, disabled)| Command::EditUser {
+            id,
+            edit: UserEdit { grants: Some(grants), disabled: Some(disabled), ..UserEdit::default() },
+        }),
+        id().prop_map(|id| Command::DeleteUser { id }),
+        (1..5u64, id(), 0..8u8, grants()).prop_map(|(number, owner, hash, grants)| Command::AddToken {
+            token: Token {
+                id: TokenId::from_number(number),
+                name: format!("t{}", number % 3).into(),
+                owner,
+                hash: TokenHash([hash; 32]),
+                grants,
+                created: UnixMillis(1),
+                expires: UnixMillis(2),
+                last_used: None,
+            }
+        }),
+        (1..5u64).prop_map(|n| Command::DeleteToken { id: TokenId::from_number(n) }),
+        (1..5u64, 0..9i64)
+            .prop_map(|(n, at)| Command::TouchToken { id: TokenId::from_number(n), at: UnixMillis(at) }),
+        Just(Command::Record(Event { code: EventCode::SignIn, about: None, detail: "é".repeat(1_000) })),
     ]
 }
 
@@ -217,6 +365,24 @@ fn check(register: &Register) {
         assert_ne!(sensor.lifecycle, Lifecycle::Deleted);
         assert_eq!(register.sensor_named(site.id, &sensor.name), Some(sensor));
         assert_eq!(register.deleted_sensor(sensor.id), None);
+    }
+    for sensor in register.sensors().chain(register.deleted_sensors()) {
+        let more = &sensor.more;
+        assert!(more.attempts.len() <= ATTEMPTS_KEPT && more.credentials.len() <= CREDENTIALS_MAX);
+        assert!(more.attempts.iter().all(|a| a.detail.len() <= 256 && !a.from.contains('\u{1b}')));
+        for token in more.activation.iter().flat_map(|a| a.voided.iter().chain([&a.token])) {
+            assert_eq!(register.activation_of(*token).map(|found| found.id), Some(sensor.id));
+        }
+        assert!(more.quiet.windows.is_sorted_by_key(|window| window.from));
+    }
+    assert_eq!((register.users().count(), register.tokens().count()), (counts.users, counts.tokens));
+    for token in register.tokens() {
+        assert!(register.user(token.owner).is_some());
+        assert_eq!(register.token_of(token.hash), Some(token));
+    }
+    for user in register.users() {
+        assert_eq!(register.user_named(&user.name.to_uppercase()), Some(user));
+        assert!(user.grants.is_sorted());
     }
     for gateway in register.gateways() {
         assert!(gateway.sites.iter().all(|&site| register.site(site).is_some()));

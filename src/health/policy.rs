@@ -167,6 +167,9 @@ pub struct PolicyPatch {
     values: BTreeMap<Setting, f64>,
 }
 
+/// No value is "not a number": those are in no range.
+impl Eq for PolicyPatch {}
+
 impl PolicyPatch {
     /// Says nothing.
     pub fn new() -> PolicyPatch {
@@ -193,6 +196,11 @@ impl PolicyPatch {
     /// Says one number by its names.
     pub fn set_named(&mut self, code: &str, key: &str, value: f64) -> Result<(), PolicyError> {
         self.set(Setting::named(code, key)?, value)
+    }
+
+    /// True when it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
     }
 
     /// What it says.

@@ -165,7 +165,30 @@ impl FleetService {
 
     /// Does all of `commands` or none. When this returns the change is durable.
     pub fn apply(&self, commands: &[Command], actor: Actor, at: UnixMillis) -> Result<Batch, CommandError> {
+        self.apply_if(|_| Ok::<(), CommandError>(()), commands, actor, at)
+    }
+
+    /// Does all of `commands` or none, and only if `still` holds: it sees the register as the commands will, and
+    /// nothing comes between.
+    pub fn apply_if<E: From<CommandError>>(
+        &self,
+        still: impl FnOnce(&Register) -> Result<(), E>,
+        commands: &[Command],
+        actor: Actor,
+        at: UnixMillis,
+    ) -> Result<Batch, E> {
         let mut position = self.lock();
+        still(&self.register())?;
+        Ok(self.apply_locked(&mut position, commands, actor, at)?)
+    }
+
+    fn apply_locked(
+        &self,
+        position: &mut Position,
+        commands: &[Command],
+        actor: Actor,
+        at: UnixMillis,
+    ) -> Result<Batch, CommandError> {
         let batch = self.register().apply(commands, actor, at)?;
         if batch.is_empty() {
             return Ok(batch);
@@ -232,7 +255,12 @@ impl FleetService {
                 }
                 (None, None) => None,
             }),
-            Change::Subscription(_) | Change::Site(_) | Change::Zone(_) => Ok(None),
+            Change::Subscription(_)
+            | Change::Site(_)
+            | Change::Zone(_)
+            | Change::User(_)
+            | Change::Token(_)
+            | Change::Event(_) => Ok(None),
         }
     }
 

@@ -4,10 +4,13 @@
 //! on raises [`SCHEMA`] and gets an arm in [`decode_batch`] that fills it in for older ones. Files of each
 //! released version are kept as test fixtures.
 
+mod details;
+
 use std::sync::Arc;
 
 use minicbor::{Decode, Decoder, Encode};
 
+use self::details::{EventDoc, MoreDoc, OverridesDoc, SiteAboutDoc, TokenDoc, UserDoc};
 use super::error::StoreError;
 use crate::fleet::{
     Actor, ActorKind, Batch, Change, Edit, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
@@ -17,7 +20,10 @@ use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
 /// Schema version of batches and snapshots that this program writes.
-pub(super) const SCHEMA: u32 = 1;
+///
+/// 2: policies, what is said of sites and sensors, users, tokens, events. Nothing of it is in a document of version 1,
+/// and all of it may be missing.
+pub(super) const SCHEMA: u32 = 2;
 
 #[derive(Encode, Decode)]
 struct BatchDoc<'a> {
@@ -44,6 +50,8 @@ pub(super) struct ChangeDoc<'a> {
     before: Option<Doc<'a>>,
     #[b(2)]
     after: Option<Doc<'a>>,
+    #[n(3)]
+    event: Option<EventDoc>,
 }
 
 /// Any document: they have enough in common that one flat form serves, with what a kind lacks left out.
@@ -65,6 +73,17 @@ struct Doc<'a> {
     /// Sites of a gateway, one id after the other.
     #[cbor(b(5), with = "minicbor::bytes")]
     sites: Option<&'a [u8]>,
+    /// Of a subscription or zone.
+    #[n(6)]
+    policy: Option<OverridesDoc>,
+    #[n(7)]
+    about: Option<SiteAboutDoc>,
+    #[n(8)]
+    more: Option<MoreDoc>,
+    #[n(9)]
+    user: Option<UserDoc>,
+    #[n(10)]
+    token: Option<TokenDoc>,
 }
 
 const SUBSCRIPTION: u8 = 0;
@@ -72,6 +91,9 @@ const SITE: u8 = 1;
 const ZONE: u8 = 2;
 const SENSOR: u8 = 3;
 const GATEWAY: u8 = 4;
+const USER: u8 = 5;
+const TOKEN: u8 = 6;
+const EVENT: u8 = 7;
 
 /// A batch as bytes.
 pub(super) fn encode_batch(batch: &Batch) -> Vec<u8> {
@@ -166,23 +188,28 @@ fn change_doc<'a>(change: &'a Change, sites: &'a [Option<Vec<u8>>; 2]) -> Change
         let with = |side: &'a Option<T>, sites: &'a Option<Vec<u8>>| {
             side.as_ref().map(|document| Doc { sites: sites.as_deref(), ..doc(document) })
         };
-        ChangeDoc { what, before: with(&edit.before, before), after: with(&edit.after, after) }
+        ChangeDoc { what, before: with(&edit.before, before), after: with(&edit.after, after), event: None }
     }
     match change {
-        Change::Subscription(edit) => {
-            both(SUBSCRIPTION, edit, sites, |s| Doc { id: s.id.0, name: &s.name, ..Doc::default() })
-        }
+        Change::Subscription(edit) => both(SUBSCRIPTION, edit, sites, |s| Doc {
+            id: s.id.0,
+            name: &s.name,
+            policy: OverridesDoc::of(&s.policy),
+            ..Doc::default()
+        }),
         Change::Site(edit) => both(SITE, edit, sites, |s| Doc {
             id: s.id.0,
             name: &s.name,
             parent: Some(s.subscription.0),
             kind: Some(site_code(s.kind)),
+            about: SiteAboutDoc::of(&s.about),
             ..Doc::default()
         }),
         Change::Zone(edit) => both(ZONE, edit, sites, |z| Doc {
             id: z.id.0,
             name: &z.name,
             parent: Some(z.site.0),
+            policy: OverridesDoc::of(&z.policy),
             ..Doc::default()
         }),
         Change::Sensor(edit) => both(SENSOR, edit, sites, |s| Doc {
@@ -191,10 +218,27 @@ fn change_doc<'a>(change: &'a Change, sites: &'a [Option<Vec<u8>>; 2]) -> Change
             parent: Some(s.zone.0),
             kind: Some(type_code(s.kind)),
             lifecycle: Some(lifecycle_code(s.lifecycle)),
+            more: MoreDoc::of(&s.more),
             ..Doc::default()
         }),
         Change::Gateway(edit) => {
             both(GATEWAY, edit, sites, |g| Doc { id: g.id.0, name: &g.name, ..Doc::default() })
+        }
+        Change::User(edit) => both(USER, edit, sites, |u| Doc {
+            id: u.id.0,
+            name: &u.name,
+            user: Some(UserDoc::of(u)),
+            ..Doc::default()
+        }),
+        Change::Token(edit) => both(TOKEN, edit, sites, |t| Doc {
+            id: t.id.0,
+            name: &t.name,
+            parent: Some(t.owner.0),
+            token: Some(TokenDoc::of(t)),
+            ..Doc::default()
+        }),
+        Change::Event(event) => {
+            ChangeDoc { what: EVENT, before: None, after: None, event: Some(EventDoc::of(event)) }
         }
     }
 }
@@ -209,7 +253,11 @@ fn change_of(document: &ChangeDoc<'_>) -> Result<Change, StoreError> {
     }
     Ok(match document.what {
         SUBSCRIPTION => Change::Subscription(both(document, |doc| {
-            Ok(Subscription { id: SubscriptionId(doc.id), name: Arc::from(doc.name) })
+            Ok(Subscription {
+                id: SubscriptionId(doc.id),
+                name: Arc::from(doc.name),
+                policy: OverridesDoc::read(doc.policy.as_ref())?,
+            })
         })?),
         SITE => Change::Site(both(document, |doc| {
             Ok(Site {
@@ -217,10 +265,16 @@ fn change_of(document: &ChangeDoc<'_>) -> Result<Change, StoreError> {
                 subscription: SubscriptionId(have(doc.parent)?),
                 name: Arc::from(doc.name),
                 kind: site_of(have(doc.kind)?)?,
+                about: SiteAboutDoc::read(doc.about.as_ref())?,
             })
         })?),
         ZONE => Change::Zone(both(document, |doc| {
-            Ok(Zone { id: ZoneId(doc.id), site: SiteId(have(doc.parent)?), name: Arc::from(doc.name) })
+            Ok(Zone {
+                id: ZoneId(doc.id),
+                site: SiteId(have(doc.parent)?),
+                name: Arc::from(doc.name),
+                policy: OverridesDoc::read(doc.policy.as_ref())?,
+            })
         })?),
         SENSOR => Change::Sensor(both(document, |doc| {
             Ok(Sensor {
@@ -229,6 +283,7 @@ fn change_of(document: &ChangeDoc<'_>) -> Result<Change, StoreError> {
                 name: Arc::from(doc.name),
                 kind: type_of(have(doc.kind)?)?,
                 lifecycle: lifecycle_of(have(doc.lifecycle)?)?,
+                more: MoreDoc::read(doc.more.as_ref())?,
             })
         })?),
         GATEWAY => Change::Gateway(both(document, |doc| {
@@ -242,6 +297,9 @@ fn change_of(document: &ChangeDoc<'_>) -> Result<Change, StoreError> {
                 sites: sites.iter().map(|&site| SiteId(site)).collect(),
             })
         })?),
+        USER => Change::User(both(document, |doc| details::user(doc, have(doc.user.as_ref())?))?),
+        TOKEN => Change::Token(both(document, |doc| details::token(doc, have(doc.token.as_ref())?))?),
+        EVENT => Change::Event(have(document.event.as_ref())?.read()?),
         other => return Err(bad(&format!("unknown kind of document {other}"))),
     })
 }

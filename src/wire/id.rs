@@ -68,6 +68,8 @@ id!(GatewayId, "Who a gateway is.");
 id!(SubscriptionId, "Who owns sites and sensors.");
 id!(SiteId, "A place.");
 id!(ZoneId, "A segment in a place.");
+id!(UserId, "A person who may sign in.");
+id!(TokenId, "An API token; its secret is another thing.");
 
 /// A text that is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

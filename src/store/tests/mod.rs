@@ -6,7 +6,7 @@ mod journal;
 mod register;
 
 use super::{EntryEvidence, EntryKind, JournalEntry, Subject, Value};
-use crate::fleet::{Actor, ActorKind, Batch, Command, Register};
+use crate::fleet::{Actor, ActorKind, Batch, Command, Register, SiteEdit};
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
@@ -45,7 +45,7 @@ fn fixtures() -> (Batch, JournalEntry) {
     };
     let mut commands = vec![
         Command::RenameSubscription { id: SubscriptionId::from_number(1), name: "Fabrikam".into() },
-        Command::RenameSite { id: SiteId::from_number(1), name: "Werk 2".into() },
+        Command::EditSite { id: SiteId::from_number(1), edit: SiteEdit::named("Werk 2") },
         Command::RenameZone { id: ZoneId::from_number(1), name: "Halle 2".into() },
         Command::DeleteSensor { id: SensorId::from_number(1) },
         Command::AddGateway {
