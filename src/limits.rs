@@ -360,12 +360,37 @@ pub const HTTP_WORKERS: usize = 4;
 pub const HTTP_WORKERS_RESERVED: usize = 2;
 /// How long an answer may wait for a worker before the client is told to come back.
 pub const HTTP_WORKER_WAIT: Duration = Duration::from_secs(2);
+/// How long a request's body may take in all.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's body may stand still.
+pub const HTTP_BODY_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest body of a request that brings many items at once: bulk changes, imports. Ten thousand sensors with
+/// everything said about them are about 5 MB.
+pub const HTTP_LARGE_BODY_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Requests with such bodies at once, so 64 MiB; small bodies of all connections are another 16.
+pub const HTTP_LARGE_BODIES_MAX: usize = 4;
+/// How long an answer to an idempotency key is kept.
+pub const IDEMPOTENCY_KEEP: Duration = Duration::from_secs(24 * 3_600);
+/// Longest idempotency key.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+/// Idempotency keys known at once, of all callers. About 1 KB each with the usual answer; beyond it the oldest is
+/// forgotten.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 4_096;
+/// Idempotency keys of one caller, who pushes out none but their own.
+pub const IDEMPOTENCY_KEYS_PER_CALLER_MAX: usize = 512;
+/// Largest answer that is kept for a key.
+pub const IDEMPOTENCY_ANSWER_BYTES_MAX: usize = 64 * 1_024;
+/// Answers kept for keys, together; beyond it the oldest are forgotten.
+pub const IDEMPOTENCY_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// Time between two tries of the store, for readiness.
 pub const STORE_PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A try of the store that takes longer means that it can't be written.
 pub const STORE_PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(HTTP_SEND_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
+const _: () = assert!(HTTP_BODY_STALL_TIMEOUT.as_secs() < HTTP_BODY_TIMEOUT.as_secs());
+const _: () = assert!(HTTP_BODY_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
+const _: () = assert!(IDEMPOTENCY_KEYS_PER_CALLER_MAX < IDEMPOTENCY_KEYS_MAX);
 // hyper takes no smaller buffer.
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8_192);
 const _: () = assert!(FRAMES_PER_DATAGRAM_MAX * FRAME_HEADER_BYTES < 1_200);

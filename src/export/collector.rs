@@ -327,7 +327,7 @@ fn http(out: &mut Families, figures: &Figures) {
     out.put(&table::HTTP_CONNECTIONS, &[], http.connections as f64);
     out.put(&table::HTTP_ACCEPTED, &[], http.accepted as f64);
     out.put(&table::HTTP_EVICTED, &[], http.evicted as f64);
-    for (route, counts) in table::ROUTES.into_iter().zip(&http.requests) {
+    for (route, counts) in table::ROUTES.iter().copied().zip(&http.requests) {
         for (status, count) in table::STATUS_CLASSES.into_iter().zip(counts) {
             out.put(&table::HTTP_REQUESTS, &[route, status], *count as f64);
         }

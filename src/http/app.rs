@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::backend::Backend;
 use super::connections::Connections;
 use super::counters::Counters;
+use super::idempotency::Answers;
 use super::sensor_metrics::Pages;
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
+use crate::limits::HTTP_LARGE_BODIES_MAX;
 use crate::time::Clock;
 
 /// Shared by all connections.
@@ -19,6 +23,10 @@ pub(super) struct App {
     pub(super) workers: Workers,
     pub(super) exposition: Exposition,
     pub(super) pages: Pages,
+    /// Answers to requests that may be sent again.
+    pub(super) answers: Answers,
+    /// Places for requests with large bodies.
+    pub(super) large_bodies: Arc<Semaphore>,
     /// Tells this run of the server from others, in cursors that name slots.
     pub(super) run: u32,
 }
@@ -41,6 +49,8 @@ impl App {
             connections,
             workers: Workers::default(),
             pages: Pages::default(),
+            answers: Answers::default(),
+            large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
         }
     }
 }

@@ -2,13 +2,30 @@
 
 use std::sync::RwLockReadGuard;
 
+use super::problem::Problem;
 use crate::export::{Readiness, Source};
-use crate::fleet::Register;
+use crate::fleet::{Actor, Batch, Command, Refusal, Register};
 use crate::health::{ActiveMessage, RuleId, RuleReport, Subject, SupportState};
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
 use crate::time::Now;
 use crate::wire::id::{SensorId, SiteId};
+
+/// Why a change was not made. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyError {
+    /// The register refused it.
+    Refused(Refusal),
+    /// What had to hold did not: an `If-Match` that is out of date, a right that ended meanwhile.
+    Precondition(Problem),
+    /// It could not be made durable, and why.
+    Store(String),
+    /// There is no room for it, and what would make some.
+    Full(String),
+}
+
+/// What has to hold when a change is made; looked at under the same lock.
+pub type Expect<'e> = &'e dyn Fn(&Register) -> Result<(), Problem>;
 
 /// The server, as the HTTP side sees it. Its methods may wait for locks and for the disk, so they are called on
 /// worker threads only; none holds up the sweep for longer than one page takes to copy.
@@ -27,6 +44,9 @@ pub trait Backend: Source {
 
     /// The register, locked for reading. Commands wait meanwhile, so not for long.
     fn register(&self) -> RwLockReadGuard<'_, Register>;
+
+    /// Does all of `commands` or none, if `expect` holds then. When this returns the change is durable.
+    fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError>;
 
     /// The number of a site; one that never had a sensor or gateway has none.
     fn site_index(&self, id: SiteId) -> Option<SiteIndex>;

@@ -23,6 +23,10 @@ use super::counters::count;
 use super::watched::Watched;
 use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX};
 
+/// Who is at the other end of a connection; in the extensions of each request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
 /// Wait after an accept that failed: when file descriptors are used up, trying at once changes nothing.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long answers under way may go on after a stop.
@@ -86,6 +90,7 @@ async fn serve(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         connection.request_begins(clock.mono());
         request.extensions_mut().insert::<Arc<Connection>>(Arc::clone(&connection));
+        request.extensions_mut().insert(Peer(peer));
         let mut router = router.clone();
         async move { router.call(request).await }
     });

@@ -10,22 +10,36 @@
 //!
 //! Plain HTTP is served on loopback only, unless the configuration says that a proxy adds TLS.
 
+#[allow(dead_code, reason = "the resources that use all of it follow")]
+mod access;
 mod app;
 mod backend;
+#[allow(dead_code, reason = "the resources that use all of it follow")]
+mod body;
+#[allow(dead_code, reason = "the resources that use all of it follow")]
+mod caller;
 mod connections;
 mod counters;
+#[allow(dead_code, reason = "the resources that use all of it follow")]
+mod cursor;
 mod documents;
 mod engine;
+#[allow(dead_code, reason = "the resources that use all of it follow")]
+mod etag;
 mod fleet;
+mod idempotency;
 mod listener;
 mod message_history;
 mod messages;
 mod metrics;
 mod params;
 mod probes;
+#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod problem;
 mod reported;
+#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod router;
+mod routes;
 mod sensor;
 mod sensor_metrics;
 mod series;
@@ -41,7 +55,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::Backend;
+pub use backend::{ApplyError, Backend, Expect};
+pub use problem::Problem;
 
 use app::App;
 

@@ -2,9 +2,12 @@
 //! field that is wrong, and what would be right.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use super::backend::ApplyError;
+use crate::fleet::{Refusal, RefusalCode};
 
 /// An error answer. Boxed, because every answer's type has room for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,7 +19,7 @@ struct Document {
     /// `urn:fleetpulse:problem:` and the code.
     r#type: String,
     /// The same for every problem of this code.
-    title: &'static str,
+    title: String,
     status: u16,
     /// For programs; stays.
     code: &'static str,
@@ -29,56 +32,82 @@ struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<String>,
     #[serde(skip)]
-    retry_after_s: Option<u32>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Longest piece of a request that an answer repeats.
 const SHOWN_CHARS: usize = 80;
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: String) -> Problem {
+    /// A problem of a code; its title is the code as words.
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
         Problem(Box::new(Document {
             r#type: format!("urn:fleetpulse:problem:{code}"),
-            title,
+            title: words(code),
             status: status.as_u16(),
             code,
-            detail,
+            detail: detail.into(),
             field: None,
             valid: None,
-            retry_after_s: None,
+            headers: Vec::new(),
         }))
+    }
+
+    /// Names the part of the request that is wrong, and what would be right.
+    pub(super) fn field(mut self, field: impl Into<String>, valid: impl Into<String>) -> Problem {
+        self.0.field = Some(field.into());
+        self.0.valid = Some(valid.into());
+        self
+    }
+
+    /// Says when to try again.
+    pub(super) fn retry_after(self, seconds: u64) -> Problem {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Adds a header to the answer.
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// Its code.
+    pub(super) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// Its status.
+    pub(super) fn status(&self) -> u16 {
+        self.0.status
     }
 
     /// No such path.
     pub(super) fn no_such_path(path: &str) -> Problem {
         let detail = format!("there is nothing at {}; the API is below /api/v1", shown(path));
-        Problem::new(StatusCode::NOT_FOUND, "no-such-path", "No such path", detail)
+        Problem::new(StatusCode::NOT_FOUND, "no-such-path", detail)
     }
 
-    /// The path exists for other methods.
-    pub(super) fn method_not_allowed(method: &str) -> Problem {
-        let detail = format!("{} is not possible here; only GET is", shown(method));
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
+    /// The path exists for other methods: those in `allowed`, with commas.
+    pub(super) fn method_not_allowed(method: &str, allowed: &str) -> Problem {
+        let detail = format!("{} is not possible here; possible: {allowed}", shown(method));
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+        match HeaderValue::from_str(allowed) {
+            Ok(value) => problem.header(header::ALLOW, value),
+            Err(_) => problem,
+        }
     }
 
     /// A parameter that the resource does not have.
     pub(super) fn unknown_parameter(name: &str, known: &[&str]) -> Problem {
         let detail = format!("there is no parameter {} here", shown(name));
-        let mut problem =
-            Problem::new(StatusCode::BAD_REQUEST, "unknown-parameter", "Unknown parameter", detail);
-        problem.0.field = Some(cut(name));
-        problem.0.valid =
-            Some(if known.is_empty() { "none".to_owned() } else { format!("one of {}", known.join(", ")) });
-        problem
+        let valid = if known.is_empty() { "none".to_owned() } else { format!("one of {}", known.join(", ")) };
+        Problem::new(StatusCode::BAD_REQUEST, "unknown-parameter", detail).field(cut(name), valid)
     }
 
     /// A parameter that can't be used, and why.
     pub(super) fn bad_parameter(name: &str, wrong: &str, valid: &str) -> Problem {
         let detail = format!("`{name}` can't be used: {wrong}; give {valid}");
-        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", "Bad parameter", detail);
-        problem.0.field = Some(name.to_owned());
-        problem.0.valid = Some(valid.to_owned());
-        problem
+        Problem::new(StatusCode::BAD_REQUEST, "bad-parameter", detail).field(name, valid)
     }
 
     /// A value that the parameter does not take.
@@ -90,37 +119,80 @@ impl Problem {
     pub(super) fn bad_cursor(value: &str) -> Problem {
         let valid = "`next` of the page before, with the same filter, or no cursor to begin anew";
         let detail = format!("{} is no cursor of this list; give {valid}", shown(value));
-        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", "Bad cursor", detail);
-        problem.0.field = Some("cursor".to_owned());
-        problem.0.valid = Some(valid.to_owned());
-        problem
+        Problem::new(StatusCode::BAD_REQUEST, "bad-cursor", detail).field("cursor", valid)
     }
 
     /// Nothing has this id.
     pub(super) fn not_found(what: &str, id: &str, more: &str) -> Problem {
         let detail = format!("there is no {what} {}{more}", shown(id));
-        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+        Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
     /// The store can't be read.
     pub(super) fn store(error: &crate::store::StoreError) -> Problem {
         tracing::warn!(%error, "an API answer could not be read from the store");
         let detail = format!("the store could not be read: {error}");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unreadable", "Store unreadable", detail)
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unreadable", detail)
     }
 
     /// All workers are busy.
     pub(super) fn busy() -> Problem {
-        let detail = "all workers are busy with other requests; try again in a moment".to_owned();
-        let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy", detail);
-        problem.0.retry_after_s = Some(1);
-        problem
+        let detail = "all workers are busy with other requests; try again in a moment";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(1)
     }
 
     /// Something of ours failed.
     pub(super) fn internal(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail.into())
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
+
+    /// The register refused a command. What the path names and is not there is 404: `in_path` has the codes for
+    /// that, such as `unknown-site` below `/sites/{id}`.
+    pub(super) fn refused(refusal: &Refusal, in_path: &[RefusalCode]) -> Problem {
+        let code = refusal.code.as_str();
+        let status = if in_path.contains(&refusal.code) {
+            StatusCode::NOT_FOUND
+        } else if is_conflict(code) {
+            StatusCode::CONFLICT
+        } else {
+            StatusCode::UNPROCESSABLE_ENTITY
+        };
+        let detail = format!("`{}` is {}; give {}", refusal.field, refusal.value, refusal.right);
+        Problem::new(status, code, detail).field(refusal.field, refusal.right.as_str())
+    }
+
+    /// A change was not made.
+    pub(super) fn not_applied(error: &ApplyError, in_path: &[RefusalCode]) -> Problem {
+        match error {
+            ApplyError::Refused(refusal) => Problem::refused(refusal, in_path),
+            ApplyError::Precondition(problem) => problem.clone(),
+            ApplyError::Store(error) => {
+                tracing::error!(error, "a change could not be stored and was not made");
+                let detail = format!("the change could not be stored and was not made: {error}");
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail).retry_after(5)
+            }
+            ApplyError::Full(error) => {
+                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no-room", error.as_str())
+            }
+        }
+    }
+}
+
+/// Codes that say that the present state is in the way, not the request.
+fn is_conflict(code: &str) -> bool {
+    code.ends_with("-taken")
+        || code.starts_with("activation-")
+        || ["id-deleted", "not-empty", "built-in", "lifecycle-step", "last-administrator", "not-pending"]
+            .contains(&code)
+}
+
+/// `name-taken` as a title: "Name taken".
+fn words(code: &str) -> String {
+    let mut words = code.replace('-', " ");
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    words
 }
 
 /// A piece of a request, safe to show: in quotes, cut, and without control characters.
@@ -137,16 +209,11 @@ fn cut(text: &str) -> String {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.0.retry_after_s;
+        let own = self.0.headers.clone();
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
+        headers.extend(own);
         response
     }
 }

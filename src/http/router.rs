@@ -1,60 +1,227 @@
-//! Which path is answered by whom.
+//! From the table of routes to answers: each request is counted, its caller found, let in or refused by what the route
+//! needs, and only then answered.
+//!
+//! What a route needs is looked at before the body is read. It is the coarse half (has the caller this permission
+//! anywhere?); which site or sensor it is about is the handler's to check ([`Caller::reach`]).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::handler::Handler;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::access::{Grant, Permission, Role, Scope, Target};
 use super::app::App;
+use super::body::{BodyMax, declared};
+use super::caller::Caller;
+use super::idempotency;
+use super::listener::Peer;
 use super::problem::Problem;
-use super::{engine, fleet, message_history, messages, metrics, probes, sensor, sensor_metrics, series};
+use super::routes::table;
+use crate::fleet::{Actor, ActorKind};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 
-/// Path, the name under which it is counted (one of [`crate::export::table::ROUTES`]), and who answers.
-fn resources() -> [(&'static str, &'static str, MethodRouter<Arc<App>>); 10] {
-    [
-        ("/livez", "livez", get(probes::livez)),
-        ("/readyz", "readyz", get(probes::readyz)),
-        ("/metrics", "metrics", get(metrics::metrics)),
-        ("/metrics/sensors", "sensor_metrics", get(sensor_metrics::sensor_metrics)),
-        ("/api/v1/engine", "engine", get(engine::engine)),
-        ("/api/v1/fleet", "fleet", get(fleet::fleet)),
-        ("/api/v1/messages", "messages", get(messages::messages)),
-        ("/api/v1/messages/history", "message_history", get(message_history::message_history)),
-        ("/api/v1/sensors/{id}", "sensor", get(sensor::sensor)),
-        ("/api/v1/sensors/{id}/series", "sensor_series", get(series::series)),
-    ]
+/// Who may use an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Anybody.
+    Public,
+    /// Who may view, and whom `http.metrics_without_sign_in` lets in.
+    Metrics,
+    /// Who has this permission, at least somewhere.
+    Needs(Permission),
 }
+
+/// One method of a route.
+pub(super) struct Operation {
+    pub(super) method: Method,
+    pub(super) access: Access,
+    /// Largest body that it takes; zero when it takes none.
+    pub(super) body_max: usize,
+    answer: MethodRouter<Arc<App>>,
+}
+
+/// One path.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    /// One of [`crate::export::table::ROUTES`].
+    pub(super) name: &'static str,
+    pub(super) operations: Vec<Operation>,
+}
+
+/// A row of the table.
+pub(super) fn route<const N: usize>(
+    path: &'static str,
+    name: &'static str,
+    operations: [Operation; N],
+) -> Route {
+    Route { path, name, operations: operations.into() }
+}
+
+/// Reads; HEAD is answered by it too.
+pub(super) fn get<T: 'static>(access: Access, handler: impl Handler<T, Arc<App>>) -> Operation {
+    Operation { method: Method::GET, access, body_max: 0, answer: axum::routing::get(handler) }
+}
+
+macro_rules! writing {
+    ($($(#[$meta:meta])* $name:ident, $method:ident;)+) => {$(
+        $(#[$meta])*
+        pub(super) fn $name<T: 'static>(access: Access, handler: impl Handler<T, Arc<App>>) -> Operation {
+            let answer = on(MethodFilter::$method, handler);
+            Operation { method: Method::$method, access, body_max: HTTP_BODY_BYTES_MAX, answer }
+        }
+    )+};
+}
+
+writing! {
+    /// Creates something, or starts something. Takes an `Idempotency-Key`.
+    post, POST;
+    /// Sets something whole.
+    put, PUT;
+    /// Changes the fields that are given.
+    patch, PATCH;
+    /// Removes something.
+    delete, DELETE;
+}
+
+impl Operation {
+    /// Takes a body of many items.
+    pub(super) fn large(mut self, body_max: usize) -> Operation {
+        self.body_max = body_max;
+        self
+    }
+}
+
+/// What is known of a path without building its routes anew.
+struct Known {
+    name: &'static str,
+    /// For the `Allow` header.
+    methods: String,
+}
+
+static KNOWN: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    let known = |route: Route| {
+        let mut methods: Vec<&str> =
+            route.operations.iter().map(|operation| operation.method.as_str()).collect();
+        if let Some(place) = methods.iter().position(|method| *method == "GET") {
+            methods.insert(place + 1, "HEAD");
+        }
+        (route.path, Known { name: route.name, methods: methods.join(", ") })
+    };
+    table().into_iter().map(known).collect()
+});
 
 /// All resources.
 pub(super) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for (path, _, resource) in resources() {
-        router = router.route(path, resource);
+    for Route { path, operations, .. } in table() {
+        let mut methods = MethodRouter::new();
+        for Operation { access, body_max, answer, .. } in operations {
+            let gate = Gate { app: Arc::clone(&app), access, body_max };
+            let answer = answer
+                .route_layer(DefaultBodyLimit::max(body_max))
+                .route_layer(middleware::from_fn_with_state(gate, through));
+            methods = methods.merge(answer);
+        }
+        router = router.route(path, methods);
     }
     router
-        .method_not_allowed_fallback(async |method: Method| Problem::method_not_allowed(method.as_str()))
+        .method_not_allowed_fallback(not_allowed)
         .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
-        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around))
         .with_state(app)
 }
 
+async fn not_allowed(path: Option<MatchedPath>, method: Method) -> Problem {
+    let known = path.as_ref().and_then(|path| KNOWN.get(path.as_str()));
+    Problem::method_not_allowed(method.as_str(), known.map_or("GET, HEAD", |known| &known.methods))
+}
+
 /// Counts each answer, and says on each what holds for all.
 async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map(|path| name_of(path.as_str()));
+    let path = request.extensions().get::<MatchedPath>();
+    let name = path.and_then(|path| KNOWN.get(path.as_str())).map_or("other", |known| known.name);
     let mut response = next.run(request).await.into_response();
-    app.counters.answered(route.unwrap_or("other"), response.status().as_u16());
+    app.counters.answered(name, response.status().as_u16());
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-fn name_of(path: &str) -> &'static str {
-    resources().iter().find(|(known, _, _)| *known == path).map_or("other", |(_, name, _)| name)
+/// Stands before one operation.
+#[derive(Clone)]
+struct Gate {
+    app: Arc<App>,
+    access: Access,
+    body_max: usize,
+}
+
+async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let caller = match gate.admit(&request) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    // Held until the answer is there.
+    let _place = match gate.place_for_body(&request) {
+        Ok(place) => place,
+        Err(problem) => return problem.into_response(),
+    };
+    request.extensions_mut().insert(BodyMax(gate.body_max));
+    let key = Arc::clone(&caller.key);
+    request.extensions_mut().insert(caller);
+    if request.method() == Method::POST {
+        idempotency::once(&gate.app, &key, request, next).await
+    } else {
+        next.run(request).await
+    }
+}
+
+impl Gate {
+    fn admit(&self, request: &Request) -> Result<Caller, Problem> {
+        let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string());
+        let caller = Caller {
+            key: from.clone().unwrap_or_default().into(),
+            actor: Actor { kind: ActorKind::User, name: "anonymous".to_owned(), from },
+            grants: [Grant { role: Role::Administrator, scope: Scope::All }].into(),
+        };
+        if let Access::Needs(permission) = self.access {
+            caller.check(&self.app.backend.register(), permission, Target::Somewhere)?;
+        }
+        Ok(caller)
+    }
+
+    /// A request with a large body needs one of a few places, so that memory for bodies has a bound.
+    fn place_for_body(&self, request: &Request) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        let small = declared(request.headers()).is_some_and(|length| length <= HTTP_BODY_BYTES_MAX as u64);
+        if self.body_max <= HTTP_BODY_BYTES_MAX || small {
+            return Ok(None);
+        }
+        Arc::clone(&self.app.large_bodies).try_acquire_owned().map(Some).map_err(|_| Problem::busy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::table::ROUTES;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_has_a_name_of_its_own_that_is_counted() {
+        let mut names = BTreeSet::new();
+        for route in table() {
+            assert!(ROUTES.contains(&route.name), "{}", route.name);
+            assert!(names.insert(route.name), "{} twice", route.name);
+            assert!(!route.operations.is_empty(), "{}", route.path);
+        }
+        names.insert("other");
+        assert_eq!(names, ROUTES.iter().copied().collect::<BTreeSet<_>>());
+    }
 }

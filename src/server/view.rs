@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
 use super::checkpoint::CheckpointStats;
-use super::fleet::FleetService;
+use super::fleet::{CommandError, FleetService};
 use super::historian::HistoryStats;
 use super::journal::JournalStats;
 use super::probe::StoreProbe;
@@ -14,9 +14,9 @@ use crate::export::{
     Check, CheckpointFigures, Figures, HistoryFigures, HttpFigures, IngestFigures, JournalFigures,
     LiveFigures, ProcessFigures, Readiness, Source, SweepFigures,
 };
-use crate::fleet::Register;
+use crate::fleet::{Actor, Batch, Command, Register};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
-use crate::http::Backend;
+use crate::http::{ApplyError, Backend, Expect};
 use crate::identity::Keys;
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};
@@ -106,6 +106,15 @@ impl Backend for View {
 
     fn register(&self) -> RwLockReadGuard<'_, Register> {
         self.fleet.register()
+    }
+
+    fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError> {
+        expect(&self.fleet.register()).map_err(ApplyError::Precondition)?;
+        self.fleet.apply(commands, actor, self.clock.unix()).map_err(|error| match error {
+            CommandError::Refused(refusal) => ApplyError::Refused(refusal),
+            CommandError::Store(error) => ApplyError::Store(error.to_string()),
+            CommandError::Full(error) => ApplyError::Full(error.to_string()),
+        })
     }
 
     fn site_index(&self, id: SiteId) -> Option<SiteIndex> {

@@ -1,0 +1,73 @@
+//! Who sent a request, and what they may do.
+//!
+//! The gate of a route (`router`) finds out and lets in; handlers take a [`Caller`] and ask it about the very thing
+//! that a request is about. What lies outside somebody's scope does not exist for them: lists leave it out, and by
+//! its id it is 404, so that nobody learns from a refusal what there is elsewhere.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use super::access::{Grant, Permission, Role, Target, allowed};
+use super::problem::Problem;
+use crate::fleet::{Actor, Register};
+
+/// Who sent a request.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// As the audit log has it: what kind of somebody, name, from where.
+    pub(super) actor: Actor,
+    /// What they may do, and where.
+    pub(super) grants: Arc<[Grant]>,
+    /// Tells callers apart where something is kept for each: one account, token or network address.
+    pub(super) key: Arc<str>,
+}
+
+impl Caller {
+    /// Whether they may.
+    pub(super) fn may(&self, register: &Register, permission: Permission, target: Target) -> bool {
+        allowed(register, &self.grants, permission, target)
+    }
+
+    /// Refuses what they may not.
+    pub(super) fn check(
+        &self,
+        register: &Register,
+        permission: Permission,
+        target: Target,
+    ) -> Result<(), Problem> {
+        if self.may(register, permission, target) { Ok(()) } else { Err(not_allowed(permission)) }
+    }
+
+    /// For something that a path names: `missing` when they may not even see it, 403 when they may only see it.
+    pub(super) fn reach(
+        &self,
+        register: &Register,
+        permission: Permission,
+        target: Target,
+        missing: impl FnOnce() -> Problem,
+    ) -> Result<(), Problem> {
+        if !self.may(register, Permission::View, target) {
+            return Err(missing());
+        }
+        self.check(register, permission, target)
+    }
+}
+
+/// The least role that has a permission is named, so that people know what to ask for.
+pub(super) fn not_allowed(permission: Permission) -> Problem {
+    let role = Role::ALL.into_iter().find(|role| role.may(permission)).map_or("none", Role::as_str);
+    let detail = format!("this needs the role {role} for what the request is about; ask an administrator");
+    Problem::new(StatusCode::FORBIDDEN, "not-allowed", detail)
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        caller.ok_or_else(|| Problem::internal("this resource does not know who asks"))
+    }
+}
