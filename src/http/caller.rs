@@ -10,9 +10,8 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
-use super::access::{Grant, Permission, Role, Target, allowed};
 use super::problem::Problem;
-use crate::fleet::{Actor, Register};
+use crate::fleet::{Actor, Grant, Permission, Register, Target, allowed};
 
 /// Who sent a request.
 #[derive(Clone, Debug)]
@@ -58,7 +57,7 @@ impl Caller {
 
 /// The least role that has a permission is named, so that people know what to ask for.
 pub(super) fn not_allowed(permission: Permission) -> Problem {
-    let role = Role::ALL.into_iter().find(|role| role.may(permission)).map_or("none", Role::as_str);
+    let role = permission.least_role().as_str();
     let detail = format!("this needs the role {role} for what the request is about; ask an administrator");
     Problem::new(StatusCode::FORBIDDEN, "not-allowed", detail)
 }

@@ -10,8 +10,6 @@
 //!
 //! Plain HTTP is served on loopback only, unless the configuration says that a proxy adds TLS.
 
-#[allow(dead_code, reason = "the resources that use all of it follow")]
-mod access;
 mod app;
 mod backend;
 #[allow(dead_code, reason = "the resources that use all of it follow")]

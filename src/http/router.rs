@@ -16,7 +16,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::access::{Grant, Permission, Role, Scope, Target};
 use super::app::App;
 use super::body::{BodyMax, declared};
 use super::caller::Caller;
@@ -24,7 +23,7 @@ use super::idempotency;
 use super::listener::Peer;
 use super::problem::Problem;
 use super::routes::table;
-use crate::fleet::{Actor, ActorKind};
+use crate::fleet::{Actor, ActorKind, Grant, Permission, Role, Scope, Target};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 
 /// Who may use an operation.

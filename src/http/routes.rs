@@ -3,10 +3,10 @@
 //! A new resource is a row here, its name in [`crate::export::table::ROUTES`], and its operations in
 //! [`super::openapi`]. A route without a permission can't be written down.
 
-use super::access::Permission::View;
 use super::router::Access::{Metrics, Needs, Public};
 use super::router::{Route, get, route};
 use super::{engine, fleet, message_history, messages, metrics, probes, sensor, sensor_metrics, series};
+use crate::fleet::Permission::View;
 
 /// Every route there is.
 pub(super) fn table() -> Vec<Route> {

@@ -95,6 +95,16 @@ impl Source for View {
     }
 }
 
+impl From<CommandError> for ApplyError {
+    fn from(error: CommandError) -> ApplyError {
+        match error {
+            CommandError::Refused(refusal) => ApplyError::Refused(refusal),
+            CommandError::Store(error) => ApplyError::Store(error.to_string()),
+            CommandError::Full(error) => ApplyError::Full(error.to_string()),
+        }
+    }
+}
+
 impl Backend for View {
     fn live(&self) -> &LiveState {
         &self.live
@@ -109,12 +119,8 @@ impl Backend for View {
     }
 
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError> {
-        expect(&self.fleet.register()).map_err(ApplyError::Precondition)?;
-        self.fleet.apply(commands, actor, self.clock.unix()).map_err(|error| match error {
-            CommandError::Refused(refusal) => ApplyError::Refused(refusal),
-            CommandError::Store(error) => ApplyError::Store(error.to_string()),
-            CommandError::Full(error) => ApplyError::Full(error.to_string()),
-        })
+        let still = |register: &Register| expect(register).map_err(ApplyError::Precondition);
+        self.fleet.apply_if(still, commands, actor, self.clock.unix())
     }
 
     fn site_index(&self, id: SiteId) -> Option<SiteIndex> {
