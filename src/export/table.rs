@@ -128,6 +128,8 @@ pub const ROUTES: &[&str] = &[
     "sensor",
     "sensor_series",
     "fleet",
+    "openapi",
+    "docs",
     "other",
 ];
 /// Classes of HTTP status.

@@ -1,6 +1,7 @@
 //! Parts that several resources show: references with names, evidence, health messages.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::times::rfc3339;
 use crate::fleet::Register;
@@ -9,14 +10,15 @@ use crate::store;
 use crate::wire::id::{GatewayId, SensorId, SiteId};
 
 /// Something in the register: its id, and its name while it is there.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Reference {
     id: String,
     name: Option<String>,
 }
 
 /// What a message is about.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subject)]
 pub(super) struct SubjectDocument {
     kind: &'static str,
     #[serde(flatten)]
@@ -24,7 +26,8 @@ pub(super) struct SubjectDocument {
 }
 
 /// A value that decided something, beside its threshold.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Evidence)]
 pub(super) struct EvidenceDocument {
     name: String,
     value: ValueDocument,
@@ -35,7 +38,8 @@ pub(super) struct EvidenceDocument {
 }
 
 /// A number or a text.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Value)]
 #[serde(untagged)]
 pub(super) enum ValueDocument {
     Integer(i64),
@@ -44,7 +48,8 @@ pub(super) enum ValueDocument {
 }
 
 /// A message that is active now.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Message)]
 pub(super) struct MessageDocument {
     subject: SubjectDocument,
     /// Where the subject stands; none for a gateway.

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::problem::Problem;
@@ -18,7 +19,7 @@ use crate::health::Cause;
 use crate::ingest::{CountersSnapshot, LagSnapshot, ShardHealth};
 use crate::time::Now;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Engine {
     now: String,
     version: &'static str,
@@ -34,7 +35,8 @@ struct Engine {
     http: Http,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineProcess)]
 struct Process {
     /// CPU time of all threads, user and kernel.
     cpu_us: u64,
@@ -42,14 +44,16 @@ struct Process {
     resident_bytes: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineIngest)]
 struct Ingest {
     total: Counts,
     shards: Vec<Shard>,
     enrolment: Shard,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineShard)]
 struct Shard {
     shard: usize,
     alive: bool,
@@ -59,7 +63,8 @@ struct Shard {
     counts: Counts,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineCounts)]
 struct Counts {
     /// Every plain count by its name.
     counters: BTreeMap<&'static str, u64>,
@@ -70,7 +75,8 @@ struct Counts {
     lag: Lag,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineLag)]
 struct Lag {
     count: u64,
     sum_us: u64,
@@ -79,7 +85,8 @@ struct Lag {
     buckets: Vec<(u64, u64)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineSweep)]
 struct Sweep {
     count: u64,
     cadence_seconds: f64,
@@ -96,7 +103,8 @@ struct Sweep {
     detection_delay_seconds: Distribution,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineDistribution)]
 struct Distribution {
     count: u64,
     sum: f64,
@@ -104,7 +112,8 @@ struct Distribution {
     cumulative: Vec<(f64, u64)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineDoubt)]
 struct Doubt {
     lasting: Vec<&'static str>,
     /// End of the last doubt that moved deadlines.
@@ -116,14 +125,16 @@ struct Doubt {
     recent: Vec<Interval>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineInterval)]
 struct Interval {
     cause: &'static str,
     from: String,
     to: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineJournal)]
 struct Journal {
     written: u64,
     known: u64,
@@ -132,7 +143,8 @@ struct Journal {
     failing: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineCheckpoint)]
 struct Checkpoint {
     written: u64,
     failures: u64,
@@ -141,7 +153,8 @@ struct Checkpoint {
     bytes: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineHistory)]
 struct History {
     blocks: u64,
     failures: u64,
@@ -150,7 +163,8 @@ struct History {
     damaged_blocks: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineStore)]
 struct Store {
     writable: bool,
     probe_seconds: f64,
@@ -158,14 +172,16 @@ struct Store {
     free_bytes: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineLive)]
 struct Live {
     slots: u32,
     slots_max: u32,
     snapshots_busy: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineHttp)]
 struct Http {
     connections: u64,
     connections_total: u64,
@@ -173,6 +189,9 @@ struct Http {
     busy: u64,
 }
 
+#[utoipa::path(get, path = "/api/v1/engine", operation_id = "get-engine", tag = "Server",
+    summary = "What the server itself does, in more detail than metrics have",
+    responses((status = 200, description = "Figures of this moment", body = Engine)))]
 pub(super) async fn engine(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let engine = work(&app, Places::Reserved, |app| {
         let mut figures = app.backend.figures();

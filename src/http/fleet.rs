@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::params::Params;
@@ -17,7 +18,7 @@ use crate::export::Figures;
 use crate::health::{CATALOGUE, Cause, FleetCounts, OverallState, Severity, SupportState};
 use crate::live::{Lifecycle, SensorType};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Fleet {
     now: String,
     /// When the sweep began whose numbers these are.
@@ -33,7 +34,8 @@ struct Fleet {
     doubt: Doubt,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FleetSensors)]
 struct Sensors {
     total: u32,
     healthy: u32,
@@ -50,7 +52,8 @@ struct Sensors {
     by_support: BTreeMap<&'static str, u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FleetMessages)]
 struct Messages {
     active: u32,
     muted: u32,
@@ -61,7 +64,8 @@ struct Messages {
     by_code: Vec<ByCode>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FleetByCode)]
 struct ByCode {
     code: &'static str,
     severity: &'static str,
@@ -72,7 +76,8 @@ struct ByCode {
     unknown: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FleetDoubt)]
 struct Doubt {
     /// Why the engine distrusts itself now; empty = it does not.
     lasting: Vec<&'static str>,
@@ -82,6 +87,9 @@ struct Doubt {
     exhausted: bool,
 }
 
+#[utoipa::path(get, path = "/api/v1/fleet", operation_id = "get-fleet", tag = "Fleet",
+    summary = "The fleet in numbers, as the last sweep left them",
+    responses((status = 200, description = "Counts and score", body = Fleet)))]
 pub(super) async fn fleet(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,

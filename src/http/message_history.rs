@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::documents::{self, EvidenceDocument, Reference, SubjectDocument};
@@ -19,14 +20,16 @@ use crate::store::{self, EntryKind, JournalEntry, JournalQuery, LogId, PageCurso
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryPage)]
 struct Page {
     items: Vec<Item>,
     /// Cursor of the page after this one. A page can be short, even empty, and still have one.
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = HistoryItem)]
 struct Item {
     /// Its place in the journal.
     id: String,
@@ -52,6 +55,18 @@ struct Item {
 
 const PARAMS: [&str; 8] = ["sensor", "gateway", "site", "code", "from", "until", "limit", "cursor"];
 
+#[utoipa::path(get, path = "/api/v1/messages/history", operation_id = "list-message-history", tag = "Messages",
+    summary = "Every transition of every health message, newest first",
+    params(
+        ("sensor" = Option<String>, Query, format = Uuid, description = "Only of this sensor"),
+        ("gateway" = Option<String>, Query, format = Uuid, description = "Only of this gateway"),
+        ("site" = Option<String>, Query, format = Uuid, description = "Only of what stood in this site then"),
+        ("code" = Option<String>, Query, description = "Only of this rule; also one of another version"),
+        ("from" = Option<String>, Query, format = DateTime, description = "Not before this time"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Before this time"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, description = "A page of transitions", body = Page)))]
 pub(super) async fn message_history(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,

@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::documents::{self, MessageDocument};
@@ -23,7 +24,8 @@ use crate::live::{LiveState, SiteIndex, SlotIndex};
 use crate::wire::id::{GatewayId, SensorId, SiteId};
 
 /// One page.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MessagePage)]
 struct Page {
     items: Vec<MessageDocument>,
     /// Cursor of the page after this one. A page can be short, even empty, and still have one.
@@ -41,6 +43,17 @@ struct Filter {
     rules: u64,
 }
 
+#[utoipa::path(get, path = "/api/v1/messages", operation_id = "list-messages", tag = "Messages",
+    summary = "Health messages that are active now",
+    params(
+        ("sensor" = Option<String>, Query, format = Uuid, description = "Only of this sensor"),
+        ("gateway" = Option<String>, Query, format = Uuid, description = "Only of this gateway"),
+        ("site" = Option<String>, Query, format = Uuid, description = "Only of this site and its sensors"),
+        ("code" = Option<String>, Query, description = "Only of this rule, such as disconnected"),
+        ("severity" = Option<String>, Query, description = "Only of this severity: critical, warning, info"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before")),
+    responses((status = 200, description = "A page of messages", body = Page)))]
 pub(super) async fn messages(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,

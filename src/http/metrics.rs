@@ -11,6 +11,11 @@ use super::problem::Problem;
 use super::workers::{Places, work};
 use crate::export::Format;
 
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "Metrics",
+    summary = "The server and the fleet as a whole, for Prometheus",
+    description = "Classic text, or OpenMetrics for who asks for it in `Accept`. At most 1,000 series, whatever the fleet.",
+    responses((status = 200, description = "A page of metrics", content(
+        (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let format = format_of(&headers);
     let page = work(&app, Places::Reserved, move |app| app.exposition.render(format)).await?;

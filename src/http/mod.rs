@@ -20,6 +20,7 @@ mod connections;
 mod counters;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod cursor;
+mod docs;
 mod documents;
 mod engine;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
@@ -30,6 +31,7 @@ mod listener;
 mod message_history;
 mod messages;
 mod metrics;
+mod openapi;
 mod params;
 mod probes;
 #[allow(dead_code, reason = "the resources that use all of it follow")]

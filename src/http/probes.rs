@@ -7,24 +7,28 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use super::workers::{Places, work};
 use crate::export::Readiness;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProbeLive)]
 struct Live {
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProbeReady)]
 struct Ready {
     status: &'static str,
     checks: Vec<ReadyCheck>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProbeReadyCheck)]
 struct ReadyCheck {
     name: &'static str,
     ok: bool,
@@ -32,10 +36,19 @@ struct ReadyCheck {
 }
 
 /// Asks nobody: it must answer while everything else waits.
+#[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "Probes",
+    summary = "The process answers",
+    responses((status = 200, description = "It does", body = Live)))]
 pub(super) async fn livez() -> Response {
     Json(Live { status: "live" }).into_response()
 }
 
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "Probes",
+    summary = "Whether requests and sensors may be sent here, or why not",
+    responses(
+        (status = 200, description = "They may", body = Ready),
+        (status = 503, description = "Not now; the checks say why", content(
+            (Ready = "application/json"), (problem::Document = "application/problem+json")))))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let readiness: Readiness = work(&app, Places::Reserved, |app| app.backend.readiness()).await?;
     let ready = readiness.ready();

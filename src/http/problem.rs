@@ -5,6 +5,7 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::backend::ApplyError;
 use crate::fleet::{Refusal, RefusalCode};
@@ -14,8 +15,9 @@ use crate::fleet::{Refusal, RefusalCode};
 #[serde(transparent)]
 pub struct Problem(Box<Document>);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Document {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document {
     /// `urn:fleetpulse:problem:` and the code.
     r#type: String,
     /// The same for every problem of this code.

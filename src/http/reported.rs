@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::times::{rfc3339, rfc3339_of};
 use crate::live::Snapshot;
@@ -14,7 +15,7 @@ use crate::wire::heartbeat::{
 };
 
 /// The newest heartbeat.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Reported {
     version: Option<String>,
     profile: &'static str,
@@ -49,7 +50,8 @@ pub(super) struct Reported {
     goodbye: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedUpdate)]
 struct Update {
     stage: &'static str,
     since: Option<String>,
@@ -58,20 +60,23 @@ struct Update {
     error: Option<u16>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedThreatIntelligence)]
 struct ThreatIntelligence {
     version: Option<String>,
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedBackup)]
 struct Backup {
     enabled: bool,
     result: &'static str,
     age_seconds: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedSelfTests)]
 struct SelfTests {
     /// Numbers of the tests that exist.
     ran: Vec<u32>,
@@ -79,20 +84,23 @@ struct SelfTests {
     age_seconds: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedDirectoryServers)]
 struct DirectoryServers {
     configured: u8,
     reachable: u8,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedInterfaces)]
 struct Interfaces {
     total: Option<u16>,
     up: Option<u16>,
     with_traffic: Option<u16>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedCapture)]
 struct Capture {
     packets: u64,
     bytes: u64,
@@ -103,7 +111,8 @@ struct Capture {
     last_traffic: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReportedLink)]
 struct Link {
     rtt_seconds: Option<f64>,
     send_failures: u32,

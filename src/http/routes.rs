@@ -5,7 +5,9 @@
 
 use super::router::Access::{Metrics, Needs, Public};
 use super::router::{Route, get, route};
-use super::{engine, fleet, message_history, messages, metrics, probes, sensor, sensor_metrics, series};
+use super::{
+    docs, engine, fleet, message_history, messages, metrics, openapi, probes, sensor, sensor_metrics, series,
+};
 use crate::fleet::Permission::View;
 
 /// Every route there is.
@@ -25,5 +27,7 @@ pub(super) fn table() -> Vec<Route> {
         ),
         route("/api/v1/sensors/{id}", "sensor", [get(Needs(View), sensor::sensor)]),
         route("/api/v1/sensors/{id}/series", "sensor_series", [get(Needs(View), series::series)]),
+        route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
+        route("/api/v1/docs", "docs", [get(Public, docs::docs)]),
     ]
 }

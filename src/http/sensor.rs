@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::documents::{self, EvidenceDocument, MessageDocument, Reference};
@@ -22,7 +23,8 @@ use crate::live::{LiveState, Snapshot, Verdict};
 use crate::time::Now;
 use crate::wire::id::SensorId;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sensor)]
 struct SensorDocument {
     id: String,
     name: String,
@@ -50,7 +52,8 @@ struct SensorDocument {
     rules: Vec<RuleDocument>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SensorConnection)]
 struct Connection {
     /// It has a connection of its own.
     connected: bool,
@@ -64,7 +67,8 @@ struct Connection {
     replaced: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SensorHeartbeats)]
 struct Heartbeats {
     first: Option<String>,
     /// When the newest one was made, by the server's clock.
@@ -88,7 +92,8 @@ struct Heartbeats {
     clock_offset_seconds: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SensorRule)]
 struct RuleDocument {
     code: &'static str,
     severity: &'static str,
@@ -108,6 +113,10 @@ struct RuleDocument {
     frozen_by: Vec<&'static str>,
 }
 
+#[utoipa::path(get, path = "/api/v1/sensors/{id}", operation_id = "get-sensor", tag = "Sensors",
+    summary = "One sensor: what is declared, what it says of itself, the verdict and every rule",
+    params(("id" = String, Path, format = Uuid, description = "Id of the sensor")),
+    responses((status = 200, description = "The sensor", body = SensorDocument)))]
 pub(super) async fn sensor(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,

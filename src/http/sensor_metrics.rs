@@ -38,6 +38,19 @@ const PARAMS: [&str; 7] = ["site", "type", "state", "part", "metrics", "limit", 
 /// Parts that a fleet can be scraped in.
 const PARTS_MAX: u64 = 10_000;
 
+#[utoipa::path(get, path = "/metrics/sensors", operation_id = "sensor-metrics", tag = "Metrics",
+    summary = "Values of single sensors, for Prometheus",
+    description = "In pages: the `Link` header names the next one. A fleet beyond one page is scraped in parts or by site.",
+    params(
+        ("site" = Option<String>, Query, format = Uuid, description = "Only sensors of this site"),
+        ("type" = Option<String>, Query, description = "Only this type: ot-cloud, ot-local, enterprise-iot"),
+        ("state" = Option<String>, Query, description = "Only sensors in this state, such as healthy or disconnected"),
+        ("part" = Option<String>, Query, description = "One of equal parts of the fleet, such as 2/4"),
+        ("metrics" = Option<String>, Query, description = "Only these metrics, with commas between"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 50_000, description = "Sensors on the page"),
+        ("cursor" = Option<String>, Query, description = "From the `Link` header of the page before")),
+    responses((status = 200, description = "A page of metrics", content(
+        (String = "text/plain"), (String = "application/openmetrics-text")))))]
 pub(super) async fn sensor_metrics(
     State(app): State<Arc<App>>,
     Extension(connection): Extension<Arc<Connection>>,

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::app::App;
 use super::params::{Params, path_id};
@@ -17,7 +18,8 @@ use super::workers::{Places, work};
 use crate::store::Metric;
 use crate::wire::id::SensorId;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Series)]
 struct SeriesDocument {
     sensor: String,
     metric: &'static str,
@@ -29,7 +31,8 @@ struct SeriesDocument {
     damaged_blocks: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Point)]
 struct PointDocument {
     /// Beginning of the time that it stands for.
     at: String,
@@ -44,6 +47,14 @@ const PARAMS: [&str; 3] = ["metric", "from", "until"];
 /// What is shown when nobody says from when: the time of five-minute points.
 const DEFAULT_SPAN: Duration = Duration::from_secs(24 * 3_600);
 
+#[utoipa::path(get, path = "/api/v1/sensors/{id}/series", operation_id = "get-sensor-series", tag = "Sensors",
+    summary = "One charted value of one sensor over time",
+    params(
+        ("id" = String, Path, format = Uuid, description = "Id of the sensor"),
+        ("metric" = String, Query, description = "Which value, such as cpu or delivery-ratio"),
+        ("from" = Option<String>, Query, format = DateTime, description = "From this time; a day before `until` when not given"),
+        ("until" = Option<String>, Query, format = DateTime, description = "Until this time; now when not given")),
+    responses((status = 200, description = "Points in order of time", body = SeriesDocument)))]
 pub(super) async fn series(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
