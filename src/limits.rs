@@ -124,6 +124,20 @@ pub const SESSION_ROUND: Duration = Duration::from_secs(4);
 pub const GATEWAY_SENSORS_MAX: usize = 65_536;
 /// Connections of the enrolment port.
 pub const ENROL_CONNECTIONS_MAX: usize = 1_024;
+/// Largest request or answer on the enrolment port, without its four bytes of length: a chain of a few certificates
+/// and a signing request, or a chain and a trust bundle of [`TRUST_ROOTS_MAX`] roots.
+pub const ENROL_MESSAGE_BYTES_MAX: usize = 32 * 1_024;
+/// Certificates in a request to renew: the peer's, the intermediate's, and room for another level.
+pub const ENROL_CHAIN_MAX: usize = 4;
+/// Bytes of the version that an enrolling program says.
+pub const ENROL_VERSION_BYTES_MAX: usize = 64;
+/// Bytes of the detail of a refusal.
+pub const ENROL_DETAIL_BYTES_MAX: usize = 512;
+/// How long one connection to the enrolment port may take from its handshake to its end.
+pub const ENROL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Requests that wait for the enrolment thread. Beyond it the answer is "busy". At a few milliseconds each (one durable
+/// write) the last waits less than a second.
+pub const ENROL_QUEUE: usize = 128;
 /// Idle timeout of the enrolment port.
 pub const ENROL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -276,6 +290,18 @@ pub const TICKET_KEY_LIFE: Duration = Duration::from_secs(12 * 3_600);
 pub const TICKET_BYTES_MAX: usize = 8 * 1_024;
 /// Certificates in a trust bundle: two roots while one replaces the other, and room.
 pub const TRUST_ROOTS_MAX: usize = 16;
+/// Largest signed file, activation files and exports among them.
+pub const SIGNED_FILE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Bytes of the name or media type of a signed file.
+pub const SIGNED_FILE_NAME_BYTES_MAX: usize = 256;
+/// Certificates that a signed file may carry: the signer's, the intermediate's, and room for another level.
+pub const SIGNED_FILE_CERTIFICATES_MAX: usize = 4;
+/// Life of the certificate that signs files, made anew when a third of it is left.
+pub const SIGNING_CERTIFICATE_LIFE: Duration = Duration::from_secs(366 * 86_400);
+/// An activation file is void this long after it was made, unless it was used.
+pub const ACTIVATION_LIFE: Duration = Duration::from_secs(14 * 86_400);
+/// Largest activation file or response to one: a few certificates and some lines.
+pub const ACTIVATION_FILE_BYTES_MAX: usize = 64 * 1_024;
 /// Revoked serials that one server remembers; at 20 bytes each and a set's overhead, 50 MB.
 pub const REVOKED_MAX: usize = 1_000_000;
 

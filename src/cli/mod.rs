@@ -11,6 +11,7 @@ mod load;
 mod logging;
 mod serve;
 mod settings;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Command {
     Ca(ca::Ca),
     /// Drive a server with many sensors and gateways, and say what it cost
     Load(Box<load::Load>),
+    /// Check that a file was signed by the server and is unchanged
+    Verify(verify::Verify),
 }
 
 /// Why a subcommand failed: the exit code and one message that says what to do.
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Agent(agent) => agent.run(),
         Command::Ca(ca) => ca.run(),
         Command::Load(load) => load.run(),
+        Command::Verify(verify) => verify.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKey
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{self, FileError};
+use super::signing::SigningSlot;
 use super::trust::{ClientIdentity, TrustBundle, TrustError};
 use super::verify::{Leaf, LeafError, PeerIdentity, parse_leaf};
 use crate::limits::{
@@ -118,6 +119,7 @@ pub struct Authority {
     intermediate_not_after: UnixMillis,
     trust: TrustBundle,
     trust_pem: String,
+    pub(super) signing: SigningSlot,
 }
 
 impl std::fmt::Debug for Authority {
@@ -164,7 +166,25 @@ impl Authority {
             intermediate_not_after: not_after,
             trust,
             trust_pem,
+            signing: SigningSlot::default(),
         })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The intermediate's certificate.
+    pub(super) fn intermediate_pem(&self) -> String {
+        self.intermediate_pem.clone()
+    }
+
+    /// Lets `make` sign with the intermediate, whose last instant it is told.
+    pub(super) fn with_issuer<T>(
+        &self,
+        make: impl FnOnce(&Issuer<'static, KeyPair>, UnixMillis) -> Result<T, rcgen::Error>,
+    ) -> Result<T, AuthorityError> {
+        Ok(make(&self.issuer, self.intermediate_not_after)?)
     }
 
     /// The roots that sensors of this installation trust, and that the server trusts for sensors.
@@ -351,7 +371,11 @@ fn params(name: &str, from: UnixMillis, to: UnixMillis) -> Result<CertificatePar
     Ok(params)
 }
 
-fn leaf_params(name: &str, now: UnixMillis, end: UnixMillis) -> Result<CertificateParams, rcgen::Error> {
+pub(super) fn leaf_params(
+    name: &str,
+    now: UnixMillis,
+    end: UnixMillis,
+) -> Result<CertificateParams, rcgen::Error> {
     let mut params = params(name, now.minus(CERTIFICATE_BACKDATE), end)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

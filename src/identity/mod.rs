@@ -9,11 +9,16 @@
 //! first start, signs every peer certificate through one function ([`Authority::sign_csr`]), keeps the
 //! revoked serials and the shared keys, and builds the TLS configurations of both ports.
 //!
+//! What people carry between server and sensor is signed ([`verify`], [`ActivationFile`]); what a sensor's key is used
+//! for besides TLS is in [`ClientKey`].
+//!
 //! All private files are 0600, written beside their place and renamed into it, so a crash leaves the old
 //! or the new file and nothing in between. The price of an authority of our own: whoever reads the data
 //! directory can make sensors; the root key can therefore be moved away once the intermediate exists.
 
+mod activation;
 mod files;
+mod signed;
 mod trust;
 mod verify;
 
@@ -22,7 +27,16 @@ pub use trust::{
 };
 pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
 
+pub use activation::{ActivationError, ActivationFile, ActivationResponse, read_trust};
 pub use files::FileError;
+pub use signed::{
+    SelfSignedFile, SignedError, SignedFile, from_base64url, sha256, to_base64url, verify, verify_self_signed,
+};
+
+#[cfg(any(feature = "server", feature = "sensor"))]
+mod client_key;
+#[cfg(any(feature = "server", feature = "sensor"))]
+pub use client_key::ClientKey;
 
 #[cfg(feature = "server")]
 mod authority;
@@ -32,6 +46,8 @@ mod keys;
 mod revocation;
 #[cfg(feature = "server")]
 mod server_tls;
+#[cfg(feature = "server")]
+mod signing;
 
 #[cfg(feature = "server")]
 pub use authority::{Authority, AuthorityError, CsrError, ServerCertificate, Signed};
@@ -42,5 +58,7 @@ pub use revocation::Revocations;
 #[cfg(feature = "server")]
 pub use server_tls::{ServerTls, ServerTlsError};
 
+#[cfg(all(test, feature = "server"))]
+mod signed_tests;
 #[cfg(all(test, feature = "server"))]
 mod tests;

@@ -142,6 +142,11 @@ impl ClientIdentity {
         TrustBundle::from_pem(&self.trust_bundle_pem)
     }
 
+    /// Its chain, the own certificate first.
+    pub fn chain_der(&self) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+        self.chain()
+    }
+
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, TrustError> {
         CertificateDer::pem_slice_iter(self.cert_chain_pem.as_bytes())
             .collect::<Result<_, _>>()

@@ -1,0 +1,105 @@
+//! `fleetpulse verify`: was this file signed by our server, and is it unchanged?
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::identity::{ActivationFile, SignedError, TrustBundle, read_trust, verify};
+use crate::limits::SIGNED_FILE_BYTES_MAX;
+use crate::time::{Clock, SystemClock};
+
+/// Flags of `verify`.
+#[derive(Args)]
+#[command(after_help = "\
+Exit code 0: signed by an authority of the trust bundle, and unchanged. 1: not. Take the trust bundle from the server's \
+data directory (identity/trust.pem), or from a sensor's identity folder.")]
+pub struct Verify {
+    /// The signed file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Trust bundle to check it with; without one an activation file is checked with the bundle in it, which proves
+    /// only that it is unchanged
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+    /// Write the content here
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let now = SystemClock::start().unix();
+        let bytes = read(&self.file)?;
+        let trust = match &self.trust {
+            Some(path) => TrustBundle::read(path).map_err(Failure::failed)?,
+            None => read_trust(&bytes).map_err(|_| {
+                Failure::usage(
+                    "give the trust bundle with --trust FILE; only activation files bring their own",
+                )
+            })?,
+        };
+        let file = match verify(&bytes, &trust, now) {
+            Ok(file) => file,
+            Err(error) => return Err(self.refused(&error)),
+        };
+        if let Some(out) = &self.out {
+            std::fs::write(out, &file.payload).map_err(|error| {
+                Failure::failed(format!("{}: {error}; give a path that can be written", out.display()))
+            })?;
+        }
+        let activation = file.media_type == ActivationFile::MEDIA_TYPE;
+        let fingerprints = activation
+            .then(|| ActivationFile::read(&bytes, Some(&trust), file.signed_at).ok())
+            .flatten()
+            .map(|file| file.fingerprints())
+            .unwrap_or_default();
+        let proven = self.trust.is_some();
+        if self.json {
+            println!(
+                "{}",
+                serde_json::json!({
+                    "good": true, "name": file.name, "media_type": file.media_type, "bytes": file.payload.len(),
+                    "signed_by": file.signed_by, "signed_at_ms": file.signed_at.0, "origin_proven": proven,
+                    "root_fingerprints": fingerprints,
+                })
+            );
+        } else {
+            println!("good: {:?}, {}, {} bytes", file.name, file.media_type, file.payload.len());
+            println!("  signed by {}", file.signed_by);
+            if !proven {
+                println!(
+                    "  unchanged; that it is from your server, only --trust or the root's fingerprint proves:"
+                );
+            }
+            for fingerprint in fingerprints {
+                println!("  root SHA-256 {fingerprint}");
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, error: &SignedError) -> Failure {
+        if self.json {
+            let code = error.code();
+            println!("{}", serde_json::json!({ "good": false, "code": code, "detail": error.to_string() }));
+            return Failure::failed("");
+        }
+        Failure::failed(format!("{}: {error} [{}]", self.file.display(), error.code()))
+    }
+}
+
+/// A file of bounded size.
+pub(super) fn read(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    use std::io::Read as _;
+    let fail = |error: std::io::Error| {
+        Failure::failed(format!("{}: {error}; give the path of a readable file", path.display()))
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(fail)?;
+    file.take(SIGNED_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}
