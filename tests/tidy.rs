@@ -15,7 +15,7 @@ const LAYERS: [&str; 16] = [
 const SENSOR_MAY: [&str; 6] = ["limits", "time", "config", "wire", "identity", "sensor"];
 
 /// Libraries and the one module that may name each.
-const OWNERS: [(&str, &str); 15] = [
+const OWNERS: [(&str, &str); 14] = [
     ("quinn_proto", "ingest"),
     ("quinn_udp", "ingest"),
     ("mio", "ingest"),
@@ -30,7 +30,6 @@ const OWNERS: [(&str, &str); 15] = [
     ("clap", "cli"),
     ("rcgen", "identity"),
     ("webpki", "identity"),
-    ("base64", "identity"),
 ];
 
 /// Plain synchronous Rust: no runtime, no file, no socket.
