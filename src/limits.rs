@@ -435,6 +435,8 @@ const _: () = assert!(SENSOR_WINDOW_BYTES_MIN > SENSOR_IDLE_TIMEOUT.as_secs() * 
 const _: () = assert!(BACKLOG_FRAMES < SENSOR_FRAMES_BURST as usize);
 const _: () = assert!(SENSOR_BUFFER_BYTES as usize >= 2 * CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(PEER_CERTIFICATE_LIFE_MAX.as_secs() < INTERMEDIATE_LIFE.as_secs() / 4 * 2);
+// A request to renew: chain, signing request, and a kilobyte for the rest.
+const _: () = assert!(ENROL_MESSAGE_BYTES_MAX >= CSR_BYTES_MAX + 2 * CONTROL_MESSAGE_BYTES_MAX / 4 + 1_024);
 const _: () = assert!(INTERMEDIATE_LIFE.as_secs() < ROOT_LIFE.as_secs());
 // A TLS ticket may not promise more than seven days.
 const _: () = assert!(2 * TICKET_KEY_LIFE.as_secs() <= 7 * 86_400);

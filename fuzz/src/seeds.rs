@@ -3,6 +3,7 @@
 
 use fleetpulse::limits::FRAME_BODY_BYTES_MAX;
 use fleetpulse::wire::control::{FromSensor, OperationRef, ToSensor, encode};
+use fleetpulse::wire::enrol::{EnrolAnswer, EnrolRefusal, EnrolRequest};
 use fleetpulse::wire::frame::write_frame;
 use fleetpulse::wire::heartbeat::{FLAG_GOODBYE, Heartbeat, inline};
 use fleetpulse::wire::id::SensorId;
@@ -177,6 +178,18 @@ fn control_messages() -> Vec<(&'static str, Vec<u8>)> {
         ("done", body(encode(&FromSensor::Done { of }))),
         ("refused", body(encode(&FromSensor::Refused { of, reason }))),
         ("not-understood", body(encode(&FromSensor::NotUnderstood { of: none }))),
+        ("renew", body(encode(&ToSensor::Renew { of }))),
+        ("csr", body(encode(&FromSensor::Csr { of, csr: vec![0x30; 64] }))),
+        (
+            "certificate",
+            body(encode(&ToSensor::Certificate { of, chain_pem: Some("chain".into()), trust_pem: None })),
+        ),
+        ("enrol-activate", body(encode(&activate()))),
+        ("enrol-renew", body(encode(&renew()))),
+        ("enrol-enrolled", body(encode(&enrolled()))),
+        ("enrol-refused", body(encode(&EnrolRefusal::ClockDrift.answer("12 h behind")))),
+        // A chain of 2^64 - 1 certificates.
+        ("enrol-endless-chain", [&[0x82, 0x01, 0x85, 0x9b][..], &[0xff; 8]].concat()),
         ("with-its-length", encode(&ToSensor::Ping { of })),
         ("length-too-long", vec![0xff; 4]),
         ("all-ones", vec![0xff; 64]),
@@ -190,6 +203,26 @@ fn control_messages() -> Vec<(&'static str, Vec<u8>)> {
         ("indefinite", vec![0x9f, 0x02, 0x9f, 0x9f, 0x01, 0x02, 0xff, 0xff, 0xff]),
         ("tagged", vec![0xc1, 0x82, 0x02, 0x81, 0x82, 0x01, 0x02]),
     ]
+}
+
+fn activate() -> EnrolRequest {
+    let (token, csr) = ([7; 32], vec![0x30; 200]);
+    EnrolRequest::Activate { token, csr, clock_unix_ms: 1_795_478_400_000, agent_version: "22.3.7".into() }
+}
+
+fn renew() -> EnrolRequest {
+    EnrolRequest::Renew {
+        chain: vec![vec![0x30; 40].into(), vec![0x31; 30].into()],
+        csr: vec![0x30; 50],
+        clock_unix_ms: i64::MIN,
+        signature: vec![1; 64],
+        agent_version: "1".into(),
+    }
+}
+
+fn enrolled() -> EnrolAnswer {
+    let (chain_pem, trust_pem) = ("chain".into(), "trust".into());
+    EnrolAnswer::Enrolled { id: [9; 16], chain_pem, trust_pem, trust_generation: u32::MAX }
 }
 
 fn configs() -> Vec<(&'static str, Vec<u8>)> {

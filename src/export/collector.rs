@@ -320,6 +320,9 @@ fn ingest(out: &mut Families, figures: &Figures) {
     out.put(&table::ENROLMENT_PACKETS, &[], ingest.enrolment.packets as f64);
     out.put(&table::ENROLMENT_HANDSHAKES, &[], ingest.enrolment.handshakes as f64);
     out.put(&table::ENROLMENT_DROPS, &[], ingest.enrolment.kernel_drops as f64);
+    for (outcome, count) in &ingest.enrolment.enrolments {
+        out.put(&table::ENROLMENTS, &[outcome], *count as f64);
+    }
 }
 
 fn http(out: &mut Families, figures: &Figures) {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::buckets::{DELAY_BOUNDS_US, LAG_BOUNDS_US, SWEEP_BOUNDS_US};
 use crate::health::{CATALOGUE, Cause, OverallState, Severity, SupportState};
-use crate::ingest::{CountersSnapshot, HANDSHAKE_FAILURES};
+use crate::ingest::{CountersSnapshot, EnrolOutcome, HANDSHAKE_FAILURES};
 use crate::live::{Lifecycle, Observed, SensorType};
 use crate::wire::close::CloseCode;
 use crate::wire::frame::FrameError;
@@ -101,6 +101,7 @@ const OUTCOME: Label = Label::new("outcome", || Observed::ALL.iter().map(|what| 
 const CLOSE_REASON: Label = Label::new("reason", || CloseCode::ALL.iter().map(|code| code.label()).collect());
 const FRAME_REASON: Label = Label::new("reason", || FrameError::LABELS.to_vec());
 const HANDSHAKE_REASON: Label = Label::new("reason", || HANDSHAKE_FAILURES.to_vec());
+const ENROLMENT: Label = Label::new("outcome", || EnrolOutcome::all().map(EnrolOutcome::label).collect());
 const CHECK: Label = Label::new("check", || CHECKS.to_vec());
 const FILE: Label = Label::new("file", || STORE_FILES.to_vec());
 const ROUTE: Label = Label::new("route", || ROUTES.to_vec());
@@ -223,6 +224,7 @@ families! {
     ENROLMENT_PACKETS = Counter, "fleetpulse_enrolment_packets_total", "", [], "UDP datagrams received on the enrolment port.";
     ENROLMENT_HANDSHAKES = Counter, "fleetpulse_enrolment_handshakes_total", "", [], "Handshakes completed on the enrolment port.";
     ENROLMENT_DROPS = Counter, "fleetpulse_enrolment_kernel_drops_total", "", [], "Packets of the enrolment port that the kernel dropped because the receive buffer was full.";
+    ENROLMENTS = Counter, "fleetpulse_enrolments_total", "", [ENROLMENT], "Connections to the enrolment port, by how they ended: with a certificate, with a refusal and its reason, or without a whole request.";
 
     HTTP_CONNECTIONS = Gauge, "fleetpulse_http_connections", "", [], "HTTP connections now.";
     HTTP_ACCEPTED = Counter, "fleetpulse_http_connections_total", "", [], "HTTP connections accepted.";

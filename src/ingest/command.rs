@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::enrol::EnrolVerdict;
 use crate::identity::Serial;
 use crate::limits::SHARD_INBOX;
 use crate::live::OwnerRef;
@@ -69,6 +70,8 @@ pub enum ShardCommand {
     },
     /// Close all connections that came with these certificates.
     Revoke(Arc<HashSet<Serial>>),
+    /// The answer to a request on the enrolment port.
+    Enrolled(Arc<EnrolVerdict>),
     /// Judge every connection's certificate again.
     Recheck,
     /// Send everybody away, in good order.

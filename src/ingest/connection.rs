@@ -10,6 +10,7 @@ use super::Role;
 use super::admission::Source;
 use super::command::{ControlFailure, ControlReply};
 use super::counters::{HANDSHAKE_FAILURES, handshake_failure};
+use super::enrol::{Enrolling, Enrolments};
 use super::session::{Env, LeafCheck, Session};
 use super::timers::Armed;
 use super::tls::PeerLeaf;
@@ -46,6 +47,8 @@ pub(super) struct Conn {
     unelicited: u32,
     window: u32,
     controls: Vec<PendingControl>,
+    /// Of a connection to the enrolment port.
+    pub enrolling: Option<Box<Enrolling>>,
 }
 
 struct PendingControl {
@@ -65,6 +68,8 @@ pub(super) struct Step<'a> {
     pub check: &'a dyn LeafCheck,
     pub clock: &'a SystemClock,
     pub draining: bool,
+    /// Of the enrolment port's shard.
+    pub enrolments: Option<&'a mut Enrolments>,
     pub left: &'a mut Left,
 }
 
@@ -87,6 +92,7 @@ pub(super) enum Said {
     Closed(CloseCode),
     HandshakeFailed(&'static str),
     FrameRefused(&'static str),
+    EnrolmentRefused(&'static str),
     /// The shard holds as many connections as it may.
     NotAdmitted,
     /// Its source holds as many half-open handshakes as it may.
@@ -106,6 +112,7 @@ impl Conn {
             unelicited: 0,
             window: 0,
             controls: Vec::new(),
+            enrolling: None,
         }
     }
 
@@ -164,8 +171,7 @@ impl Conn {
         self.phase = Phase::Open;
         counters.handshakes.add(1);
         if step.role == Role::Enrolment {
-            counters.enrolment_unsupported.add(1);
-            return self.close(CloseCode::Protocol, step);
+            return self.enrolment_begins(step);
         }
         if step.draining {
             return self.close(CloseCode::Draining, step);
@@ -257,6 +263,7 @@ impl Conn {
     pub(super) fn over(&mut self, step: &mut Step<'_>) {
         let counters = step.env.counters;
         self.phase = Phase::Closed;
+        self.enrolment_ends(step);
         match &self.session {
             Session::None => {}
             Session::Sensor(_) => counters.sensors.sub(1),
@@ -292,11 +299,13 @@ impl Conn {
                     self.read_uni(stream, step);
                 }
             }
+            StreamEvent::Opened { dir: Dir::Bi } if self.enrolling.is_some() => self.enrolment_opened(step),
             StreamEvent::Opened { dir: Dir::Bi } => {
                 step.env.counters.streams_refused.add(1);
                 self.close(CloseCode::Protocol, step);
             }
             StreamEvent::Readable { id } if id.dir() == Dir::Uni => self.read_uni(id, step),
+            StreamEvent::Readable { id } if self.enrolling.is_some() => self.enrolment_read(id, step),
             StreamEvent::Readable { id } => self.read_answer(id, step),
             StreamEvent::Writable { .. }
             | StreamEvent::Finished { .. }

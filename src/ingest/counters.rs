@@ -12,6 +12,7 @@ use quinn_proto::ConnectionError;
 
 use crate::live::Observed;
 use crate::wire::close::CloseCode;
+use crate::wire::enrol::EnrolRefusal;
 use crate::wire::frame::FrameError;
 
 /// A count with one writer.
@@ -57,6 +58,8 @@ macro_rules! counters {
             pub observed: [Count; Observed::ALL.len()],
             /// Handshakes that failed, by reason (place in [`HANDSHAKE_FAILURES`]).
             pub handshake_failures: [Count; HANDSHAKE_FAILURES.len()],
+            /// Connections to the enrolment port, by how they ended ([`EnrolOutcome`]).
+            pub enrolments: [Count; EnrolOutcome::COUNT],
             /// From receipt of the batch to the end of its handling.
             pub lag: Lag,
         }
@@ -69,6 +72,7 @@ macro_rules! counters {
                     unreadable: std::array::from_fn(|_| Count::default()),
                     observed: std::array::from_fn(|_| Count::default()),
                     handshake_failures: std::array::from_fn(|_| Count::default()),
+                    enrolments: std::array::from_fn(|_| Count::default()),
                     lag: Lag::default(),
                 }
             }
@@ -86,6 +90,8 @@ macro_rules! counters {
             pub observed: Vec<(&'static str, u64)>,
             /// Handshakes that failed: (reason, count), every reason.
             pub handshake_failures: Vec<(&'static str, u64)>,
+            /// Connections to the enrolment port: (how they ended, count), every case.
+            pub enrolments: Vec<(&'static str, u64)>,
             /// Lag of handled frames.
             pub lag: LagSnapshot,
         }
@@ -99,6 +105,7 @@ macro_rules! counters {
                     unreadable: labelled(FrameError::LABELS.iter().copied(), &self.unreadable),
                     observed: labelled(Observed::ALL.iter().map(|what| what.label()), &self.observed),
                     handshake_failures: labelled(HANDSHAKE_FAILURES.iter().copied(), &self.handshake_failures),
+                    enrolments: labelled(EnrolOutcome::all().map(EnrolOutcome::label), &self.enrolments),
                     lag: self.lag.snapshot(),
                 }
             }
@@ -117,6 +124,7 @@ macro_rules! counters {
                 add_labelled(&mut self.unreadable, &other.unreadable);
                 add_labelled(&mut self.observed, &other.observed);
                 add_labelled(&mut self.handshake_failures, &other.handshake_failures);
+                add_labelled(&mut self.enrolments, &other.enrolments);
                 self.lag.add(&other.lag);
             }
         }
@@ -162,7 +170,6 @@ counters! {
     commands: counter, "Commands taken from the inbox.";
     turns: counter, "Turns of the loop.";
     log_suppressed: counter, "Log lines held back: at most one for each peer and minute.";
-    enrolment_unsupported: counter, "Connections to the enrolment port, closed: the protocol comes with a later version.";
     connections: gauge, "Connections now, closing ones included.";
     half_open: gauge, "Handshakes going on now.";
     sensors: gauge, "Sensors connected now.";
@@ -187,6 +194,39 @@ pub const HANDSHAKE_FAILURES: [&str; 12] = [
     "refused_by_peer",
     "lost",
 ];
+
+/// How a connection to the enrolment port ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnrolOutcome {
+    /// With a certificate.
+    Enrolled,
+    /// Without a whole request, or without an answer in time.
+    TimedOut,
+    /// At once: its source has its share of the connections.
+    Crowded,
+    /// With a refusal.
+    Refused(EnrolRefusal),
+}
+
+impl EnrolOutcome {
+    const COUNT: usize = 3 + EnrolRefusal::ALL.len();
+
+    /// Every case, in the order of its count.
+    pub fn all() -> impl Iterator<Item = EnrolOutcome> {
+        let refused = EnrolRefusal::ALL.iter().map(|&refusal| EnrolOutcome::Refused(refusal));
+        [EnrolOutcome::Enrolled, EnrolOutcome::TimedOut, EnrolOutcome::Crowded].into_iter().chain(refused)
+    }
+
+    /// The label in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            EnrolOutcome::Enrolled => "enrolled",
+            EnrolOutcome::TimedOut => "timed-out",
+            EnrolOutcome::Crowded => "crowded",
+            EnrolOutcome::Refused(refusal) => refusal.label(),
+        }
+    }
+}
 
 /// Place of a failed handshake's reason in [`HANDSHAKE_FAILURES`].
 pub(super) fn handshake_failure(reason: &ConnectionError) -> usize {
@@ -231,6 +271,12 @@ impl ShardCounters {
         }
     }
 
+    pub(super) fn enrolment(&self, outcome: EnrolOutcome) {
+        if let Some(place) = EnrolOutcome::all().position(|other| other == outcome) {
+            self.enrolments[place].add(1);
+        }
+    }
+
     /// An attempt is refused because we drain, or else because we are full.
     pub(super) fn refuse(&self, draining: bool) {
         let count = if draining { &self.refused_draining } else { &self.refused_full };
@@ -242,6 +288,11 @@ impl CountersSnapshot {
     /// Connections closed by us for this reason.
     pub fn closed_for(&self, code: CloseCode) -> u64 {
         self.closed.iter().find(|(label, _)| *label == code.label()).map_or(0, |(_, count)| *count)
+    }
+
+    /// Connections to the enrolment port that ended like this.
+    pub fn enrolments_as(&self, outcome: EnrolOutcome) -> u64 {
+        self.enrolments.iter().find(|(label, _)| *label == outcome.label()).map_or(0, |(_, count)| *count)
     }
 
     /// Frames that could not be read for this reason.

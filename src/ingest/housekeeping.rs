@@ -111,6 +111,11 @@ impl Shard {
                 self.drop_silently(place, now);
             }
         }
+        while let Some((_, key)) = self.enrolments_due.pop_front_if(|front| front.0 <= now) {
+            if let Some(place) = self.find(key) {
+                self.step(place, now, Conn::enrolment_due);
+            }
+        }
         while let Some((_, key, number)) = self.next_answer_due(now) {
             if let Some(place) = self.find(key) {
                 self.step(place, now, |conn, step| conn.control_due(number, step));
@@ -232,6 +237,9 @@ impl Shard {
                 }
                 Said::HandshakeFailed(reason) => tracing::warn!(shard, %peer, reason, "handshake failed"),
                 Said::FrameRefused(reason) => tracing::warn!(shard, %peer, reason, "a frame was refused"),
+                Said::EnrolmentRefused(reason) => {
+                    tracing::warn!(shard, %peer, reason, "an enrolment was refused")
+                }
                 Said::SourceCrowded => {
                     tracing::warn!(shard, %peer, "too many handshakes at once from one address; the rest has to wait");
                 }

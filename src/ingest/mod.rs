@@ -14,7 +14,7 @@
 //! `quinn-proto` allocates inside; and nothing else: from the datagram to the slot there is no allocation,
 //! lock, queue or log line of ours.
 //!
-//! The enrolment port is a shard of its own with other settings, without steering and without sessions.
+//! The enrolment port is a shard of its own with other settings, without steering and without sessions (`enrol`).
 
 mod admission;
 mod budget;
@@ -23,6 +23,7 @@ mod command;
 mod connection;
 mod counters;
 mod drops;
+mod enrol;
 mod housekeeping;
 mod keys;
 mod receive;
@@ -51,13 +52,16 @@ use quinn_proto::{Endpoint, ServerConfig};
 pub use check::RegisterCheck;
 pub use command::{ControlFailure, ControlReply, DrainPlan, InboxError, ShardCommand};
 pub use counters::{
-    Count, CountersSnapshot, HANDSHAKE_FAILURES, IngestCounters, Lag, LagSnapshot, ShardCounters,
+    Count, CountersSnapshot, EnrolOutcome, HANDSHAKE_FAILURES, IngestCounters, Lag, LagSnapshot,
+    ShardCounters,
 };
+pub use enrol::{EnrolJudge, EnrolVerdict, NoEnrolment};
 pub use keys::IngestKeys;
 pub use session::{Began, Env, GatewaySession, LeafCheck, SensorSession, Session};
 
 use admission::PeerLog;
 use command::{Inbox, Inboxes, inbox};
+use enrol::Enrolments;
 use shard::{Shard, ShardParts, WAKER};
 use socket::Socket;
 
@@ -109,6 +113,8 @@ pub struct IngestParts {
     pub keys: IngestKeys,
     /// Judges certificates after every handshake.
     pub check: Arc<dyn LeafCheck>,
+    /// Judges enrolments.
+    pub enrol: Arc<dyn EnrolJudge>,
     /// The one clock.
     pub clock: SystemClock,
     /// Number of this node.
@@ -273,11 +279,16 @@ impl Ingest {
                 &inboxes,
             )?);
         }
+        let (jobs, asked) = crossbeam::channel::bounded(limits::ENROL_QUEUE);
         for end in enrolment_ends {
             let socket = enrol_socket.try_clone().map_err(IngestError::Socket)?;
             let most = limits::ENROL_CONNECTIONS_MAX;
-            shards.push(builder.shard(Role::Enrolment, 0, 1, most, socket, end, &enrolment_inboxes)?);
+            let mut shard = builder.shard(Role::Enrolment, 0, 1, most, socket, end, &enrolment_inboxes)?;
+            shard.p.enrolments = Some(Enrolments::new(jobs.clone()));
+            shards.push(shard);
         }
+        // The judge ends with the last who can ask it.
+        drop(jobs);
 
         let mut ingest = Ingest {
             local_addr: group.address(),
@@ -305,6 +316,12 @@ impl Ingest {
             let threads = ingest.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
             threads.push(thread.map_err(IngestError::Thread)?);
         }
+        let (judge, inboxes, clock) = (Arc::clone(&parts.enrol), ingest.enrolment.clone(), parts.clock);
+        let judge = std::thread::Builder::new()
+            .name("enrol-judge".to_owned())
+            .spawn(move || enrol::run(&asked, &judge, &inboxes, &clock));
+        let threads = ingest.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        threads.push(judge.map_err(IngestError::Thread)?);
         Ok(ingest)
     }
 
@@ -504,6 +521,7 @@ impl Builder<'_> {
                 interval_ms: Arc::clone(&self.interval_ms),
                 log: self.log.clone(),
                 clock: parts.clock,
+                enrolments: None,
             },
             server_config,
             generation,

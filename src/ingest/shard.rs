@@ -20,13 +20,15 @@ use super::admission::{HalfOpen, PeerLog, Source};
 use super::command::{Inboxes, ShardCommand};
 use super::connection::{Conn, Left, Phase, Said, Step};
 use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
+use super::enrol::Enrolments;
 use super::housekeeping::{Draining, Round};
 use super::session::{Env, LeafCheck};
 use super::socket::Socket;
 use super::timers::Timers;
 use super::{IngestError, Pulse, Role, SharedTls};
 use crate::limits::{
-    COMMANDS_PER_TURN, CONTROL_TIMEOUT, HANDSHAKE_STEPS_PER_TURN, HANDSHAKE_TIMEOUT, SENDS_PER_TURN,
+    COMMANDS_PER_TURN, CONTROL_TIMEOUT, ENROL_TIMEOUT, HANDSHAKE_STEPS_PER_TURN, HANDSHAKE_TIMEOUT,
+    SENDS_PER_TURN,
 };
 use crate::live::{LiveState, OwnerRef, Receipt};
 use crate::time::{Clock, MonoNanos, SystemClock};
@@ -57,6 +59,8 @@ pub(super) struct ShardParts {
     pub interval_ms: Arc<std::sync::atomic::AtomicU32>,
     pub log: PeerLog,
     pub clock: SystemClock,
+    /// Of the enrolment port.
+    pub enrolments: Option<Enrolments>,
 }
 
 #[expect(
@@ -85,6 +89,8 @@ pub(super) struct Shard {
     pub(super) controls_due: VecDeque<(MonoNanos, u32, u64)>,
     /// The same for come-back hints, whose time is shorter.
     pub(super) drains_due: VecDeque<(MonoNanos, u32, u64)>,
+    /// When connections to the enrolment port have to be over, likewise.
+    pub(super) enrolments_due: VecDeque<(MonoNanos, u32)>,
     pub(super) scratch: Vec<u8>,
     pub(super) left: Left,
     pub(super) server_config: Arc<ServerConfig>,
@@ -127,6 +133,7 @@ impl Shard {
             handshakes_due: VecDeque::new(),
             controls_due: VecDeque::new(),
             drains_due: VecDeque::new(),
+            enrolments_due: VecDeque::new(),
             scratch: Vec::with_capacity(2_048),
             left: Left::default(),
             server_config,
@@ -260,6 +267,9 @@ impl Shard {
                 self.conns[place] = Some(Box::new(Conn::new(quic, source)));
                 let key = self.key(place);
                 self.handshakes_due.push_back((now.plus(HANDSHAKE_TIMEOUT), key));
+                if self.p.role == Role::Enrolment {
+                    self.enrolments_due.push_back((now.plus(ENROL_TIMEOUT), key));
+                }
                 self.step(place as u32, now, |_, _| ());
             }
             Err(error) => {
@@ -317,6 +327,7 @@ impl Shard {
             check: &*self.p.check,
             clock: &self.p.clock,
             draining: self.draining.is_some(),
+            enrolments: self.p.enrolments.as_mut(),
             left: &mut self.left,
         };
         let before = conn.phase;
@@ -450,6 +461,14 @@ impl Shard {
                     }
                     None => super::connection::answer(reply, Err(super::ControlFailure::NotConnected)),
                 },
+                ShardCommand::Enrolled(verdict) => {
+                    if let Some(enrolments) = &mut self.p.enrolments {
+                        enrolments.answered(verdict.source);
+                    }
+                    if let Some(place) = self.find(verdict.owner.connection) {
+                        self.step(place, now, |conn, step| conn.enrolment_answer(&verdict.answer, step));
+                    }
+                }
                 ShardCommand::Recheck => self.recheck.begin(self.conns.len()),
                 ShardCommand::Drain(plan) => {
                     let total = self.conns.len();

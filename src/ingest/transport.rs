@@ -4,7 +4,7 @@
 //!
 //! | what | unknown | sensor | gateway |
 //! |---|---|---|---|
-//! | streams that the peer may open | 0 | 0 | 1 |
+//! | streams that the peer may open | 0 (enrolment port: 1) | 0 | 1 |
 //! | stream data not read yet (connection window) | 16 Ki | 16 Ki | 2 Mi, within 512 Mi for each shard |
 //! | datagrams not read yet | 32 Ki | 32 Ki | 32 Ki |
 //! | handshake data out of order | 16 Ki | 16 Ki | 16 Ki |
@@ -58,7 +58,10 @@ fn transport(role: Role) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         // No stream credit before the peer is known; each stream that might come costs memory now.
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(match role {
+            Role::Main => 0,
+            Role::Enrolment => 1,
+        }))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))

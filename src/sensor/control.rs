@@ -73,7 +73,11 @@ async fn read(send: SendStream, mut receive: RecvStream) -> Option<Request> {
 /// Which operation a message belongs to.
 pub(super) fn of(message: &ToSensor) -> OperationRef {
     match message {
-        ToSensor::SetInterval { of, .. } | ToSensor::ComeBack { of, .. } | ToSensor::Ping { of } => *of,
+        ToSensor::SetInterval { of, .. }
+        | ToSensor::ComeBack { of, .. }
+        | ToSensor::Ping { of }
+        | ToSensor::Renew { of }
+        | ToSensor::Certificate { of, .. } => *of,
     }
 }
 

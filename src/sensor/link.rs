@@ -323,6 +323,10 @@ impl<C: Carrier> Link<C> {
                 let of = control::of(message);
                 match message {
                     ToSensor::Ping { .. } => FromSensor::Done { of },
+                    ToSensor::Renew { .. } | ToSensor::Certificate { .. } => FromSensor::Refused {
+                        of,
+                        reason: "this program does not renew certificates".to_owned(),
+                    },
                     ToSensor::SetInterval { interval_ms, .. } => {
                         let interval = Duration::from_millis(u64::from(*interval_ms));
                         if !self.carrier.takes_interval() {

@@ -55,7 +55,9 @@ use crate::fleet::{Actor, Batch, Command};
 use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
 use crate::http::{Http, HttpConfig, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
-use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
+use crate::ingest::{
+    DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, NoEnrolment, RegisterCheck,
+};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::{LiveState, image};
 use crate::store::{EntryKind, Store, StoreError};
@@ -170,6 +172,7 @@ impl Server {
             tls,
             keys: (&*keys).into(),
             check: Arc::new(RegisterCheck::new(Arc::clone(&live), Arc::clone(&revocations))),
+            enrol: Arc::new(NoEnrolment),
             clock,
             node: 0,
         };

@@ -64,4 +64,6 @@ close_codes! {
     HandshakeTimeout = 0x40, "handshake_timeout", "the handshake took too long";
     /// The server is full.
     Full = 0x41, "full", "the server takes no more connections; come back later";
+    /// An exchange that was begun was not ended in time.
+    TooSlow = 0x42, "too_slow", "the exchange was not ended in time";
 }

@@ -50,6 +50,26 @@ pub enum ToSensor {
         #[n(0)]
         of: OperationRef,
     },
+    /// Your certificate runs out: make a key and answer with a request for a certificate ([`FromSensor::Csr`]).
+    #[n(3)]
+    Renew {
+        /// Operation and place.
+        #[n(0)]
+        of: OperationRef,
+    },
+    /// Keep these from now on; the connection stays.
+    #[n(4)]
+    Certificate {
+        /// Operation and place.
+        #[n(0)]
+        of: OperationRef,
+        /// The certificate for the last request on this connection, then the intermediate's, as PEM.
+        #[n(1)]
+        chain_pem: Option<String>,
+        /// A trust bundle, as PEM.
+        #[n(2)]
+        trust_pem: Option<String>,
+    },
 }
 
 /// What a sensor or gateway answers.
@@ -78,6 +98,16 @@ pub enum FromSensor {
         /// Operation and place, as far as they could be read.
         #[n(0)]
         of: OperationRef,
+    },
+    /// The request for a certificate that was asked for.
+    #[n(3)]
+    Csr {
+        /// Operation and place.
+        #[n(0)]
+        of: OperationRef,
+        /// PKCS#10, DER.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        csr: Vec<u8>,
     },
 }
 
@@ -132,6 +162,8 @@ mod tests {
             ToSensor::SetInterval { of, interval_ms: 1_000 },
             ToSensor::ComeBack { of, after_ms: 60_000 },
             ToSensor::Ping { of },
+            ToSensor::Renew { of },
+            ToSensor::Certificate { of, chain_pem: Some("chain".into()), trust_pem: None },
         ] {
             let bytes = encode(&message);
             assert_eq!(announced_length(&bytes), Ok(Some(bytes.len() - 4)));

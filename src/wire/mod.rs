@@ -4,7 +4,8 @@
 //! URI `urn:fleetpulse:sensor:<uuid>` or `urn:fleetpulse:gateway:<uuid>`. A sensor sends its heartbeats as
 //! DATAGRAMs, at most 16 frames in each; what is lost in flight is measured, not repaired. A gateway opens
 //! one unidirectional stream and sends the frames of its sensors on it, one after the other. The server
-//! opens a bidirectional stream for each control message ([`control`]). Refusals and closes carry an
+//! opens a bidirectional stream for each control message ([`control`]). Who has no certificate yet, or one that ran
+//! out, asks for one on another port ([`enrol`]). Refusals and closes carry an
 //! application error code ([`close`]).
 //!
 //! **Frame.** A header of 16 bytes and a body, the same on datagram and stream. All numbers are
@@ -91,6 +92,7 @@
 
 pub mod close;
 pub mod control;
+pub mod enrol;
 pub mod fields;
 pub mod frame;
 pub mod heartbeat;

@@ -9,6 +9,8 @@ mod bad_input;
 mod control;
 #[path = "ingest/crowds.rs"]
 mod crowds;
+#[path = "ingest/enrol.rs"]
+mod enrol;
 #[path = "ingest/identity.rs"]
 mod identity;
 #[path = "ingest/path.rs"]

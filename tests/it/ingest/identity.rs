@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetpulse::identity::{
-    ALPN_ENROL, ALPN_MAIN, Authority, ClientIdentity, PeerIdentity, ServerTls, client_tls,
-};
+use fleetpulse::identity::{ALPN_MAIN, Authority, ClientIdentity, PeerIdentity, ServerTls, client_tls};
 use fleetpulse::live::{Lifecycle, SensorType, SlotFacts};
 use fleetpulse::time::Clock;
 use fleetpulse::wire::close::CloseCode;
 use fleetpulse::wire::id::{GatewayId, SensorId};
 
-use super::rig::{Client, Neighbour, PATIENCE, Rig, SITE, code, quic_client, server_tls};
+use super::rig::{Client, Neighbour, PATIENCE, Rig, SITE, code, server_tls};
 
 fn tls(rig: &Rig, identity: &ClientIdentity) -> rustls::ClientConfig {
     client_tls(identity, ALPN_MAIN, Arc::new(rig.clock)).expect("client TLS")
@@ -87,7 +85,7 @@ async fn another_authority_is_refused() {
 async fn the_wrong_protocol_is_refused() {
     let rig = Rig::new(1);
     let identity = rig.issue(PeerIdentity::Sensor(SensorId::from_number(1)));
-    for alpn in [ALPN_ENROL, b"h3"] {
+    for alpn in [b"h3"] {
         let wrong = client_tls(&identity, alpn, Arc::new(rig.clock)).unwrap();
         assert_eq!(alert(&refused(&rig, wrong).await), 120);
     }
@@ -244,19 +242,4 @@ async fn a_reload_of_tls_drops_nobody_and_takes_effect_on_every_shard() {
         assert_eq!(rig.snapshot(number).reconnects, 0);
     }
     rig.until("every shard uses it", |rig| rig.counters().tls_generation == 6).await;
-}
-
-#[tokio::test]
-async fn the_enrolment_port_answers_and_says_that_it_does_nothing_yet() {
-    let rig = Rig::new(1);
-    let identity = rig.issue(PeerIdentity::Sensor(SensorId::from_number(1)));
-    let anonymous = anonymous(&identity, ALPN_ENROL);
-    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-    let config = quic_client(anonymous);
-    let connection =
-        endpoint.connect_with(config, rig.ingest.enrol_addr(), "localhost").unwrap().await.unwrap();
-    let closed = tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
-    assert_eq!(code(&closed), CloseCode::Protocol);
-    assert_eq!(rig.ingest.counters().enrolment.enrolment_unsupported.get(), 1);
-    assert_eq!(rig.counters().handshakes, 0);
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use fleetpulse::identity::{
     ALPN_MAIN, Authority, ClientIdentity, Keys, PeerIdentity, Revocations, ServerTls, client_tls,
 };
-use fleetpulse::ingest::{CountersSnapshot, Ingest, IngestConfig, IngestKeys, IngestParts, RegisterCheck};
+use fleetpulse::ingest::{
+    CountersSnapshot, EnrolJudge, Ingest, IngestConfig, IngestKeys, IngestParts, NoEnrolment, RegisterCheck,
+};
 use fleetpulse::live::{
     Lifecycle, LiveState, PolicyIndex, SensorType, SiteIndex, SlotFacts, SlotHandle, Snapshot,
 };
@@ -40,6 +42,15 @@ impl Rig {
     }
 
     pub fn with(change: impl FnOnce(&mut IngestConfig)) -> Rig {
+        Rig::made(change, Arc::new(NoEnrolment))
+    }
+
+    /// With somebody who judges enrolments.
+    pub fn judged(judge: Arc<dyn EnrolJudge>) -> Rig {
+        Rig::made(|_| (), judge)
+    }
+
+    fn made(change: impl FnOnce(&mut IngestConfig), judge: Arc<dyn EnrolJudge>) -> Rig {
         let dir = tempfile::tempdir().expect("temporary directory");
         let clock = SystemClock::start();
         let authority = Authority::open_or_create(dir.path(), clock.unix()).expect("authority");
@@ -48,7 +59,7 @@ impl Rig {
         let live = Arc::new(LiveState::with_capacity(10_000));
         let mut config = IngestConfig::loopback();
         change(&mut config);
-        let ingest = Arc::new(start(&config, &authority, &keys, &revocations, &live, clock));
+        let ingest = Arc::new(start(&config, &authority, &keys, &revocations, &live, clock, judge));
         Rig { dir, clock, authority, keys, revocations, live, ingest }
     }
 
@@ -68,11 +79,25 @@ impl Rig {
         // The old group has to let go of the port first.
         let mut fresh = IngestConfig::loopback();
         fresh.shards = 1;
-        let placeholder =
-            start(&fresh, &self.authority, &self.keys, &self.revocations, &self.live, self.clock);
+        let placeholder = start(
+            &fresh,
+            &self.authority,
+            &self.keys,
+            &self.revocations,
+            &self.live,
+            self.clock,
+            Arc::new(NoEnrolment),
+        );
         drop(std::mem::replace(&mut self.ingest, Arc::new(placeholder)));
-        self.ingest =
-            Arc::new(start(&config, &self.authority, &self.keys, &self.revocations, &self.live, self.clock));
+        self.ingest = Arc::new(start(
+            &config,
+            &self.authority,
+            &self.keys,
+            &self.revocations,
+            &self.live,
+            self.clock,
+            Arc::new(NoEnrolment),
+        ));
     }
 
     pub fn facts(site: SiteIndex) -> SlotFacts {
@@ -147,12 +172,14 @@ fn start(
     revocations: &Arc<Revocations>,
     live: &Arc<LiveState>,
     clock: SystemClock,
+    enrol: Arc<dyn EnrolJudge>,
 ) -> Ingest {
     let parts = IngestParts {
         live: Arc::clone(live),
         tls: server_tls(authority, keys, clock),
         keys: IngestKeys::from(&**keys),
         check: Arc::new(RegisterCheck::new(Arc::clone(live), Arc::clone(revocations))),
+        enrol,
         clock,
         node: 0,
     };

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleetpulse::identity::{Leaf, PeerIdentity};
-use fleetpulse::ingest::{Ingest, IngestConfig, IngestKeys, IngestParts, LeafCheck, RegisterCheck};
+use fleetpulse::ingest::{
+    Ingest, IngestConfig, IngestKeys, IngestParts, LeafCheck, NoEnrolment, RegisterCheck,
+};
 use fleetpulse::time::{Clock, UnixMillis};
 use fleetpulse::wire::close::CloseCode;
 use fleetpulse::wire::frame::write_frame;
@@ -52,6 +54,7 @@ async fn a_heartbeat_that_waited_for_its_reader_says_nothing_of_its_clock() {
         tls: server_tls(&rig.authority, &rig.keys, rig.clock),
         keys: IngestKeys::from(&*rig.keys),
         check: Arc::clone(&holding) as Arc<dyn LeafCheck>,
+        enrol: Arc::new(NoEnrolment),
         clock: rig.clock,
         node: 0,
     };

@@ -11,7 +11,7 @@ use fleetpulse::health::policy::{Policy, PolicyTable};
 use fleetpulse::health::sweep::{Context, Engine, Lookup};
 use fleetpulse::health::version::VersionTable;
 use fleetpulse::identity::{Authority, Keys, Revocations, ServerTls};
-use fleetpulse::ingest::{Ingest, IngestConfig, IngestKeys, IngestParts, RegisterCheck};
+use fleetpulse::ingest::{Ingest, IngestConfig, IngestKeys, IngestParts, NoEnrolment, RegisterCheck};
 use fleetpulse::live::{Lifecycle, LiveState, PolicyIndex, SensorType, SiteIndex, SlotFacts};
 use fleetpulse::sensor::sim::{
     Fleet, FleetConfig, Plan, SETTINGS_GENERATION, Scenario, SensorKind, Standing,
@@ -103,6 +103,7 @@ async fn play(scenario: &str, sensors: Option<usize>) -> Vec<String> {
         live.insert_gateway(gateway.id, &covered).unwrap();
     }
     let parts = IngestParts {
+        enrol: Arc::new(NoEnrolment),
         live: live.clone(),
         tls: ServerTls::build(&authority, &keys, &["localhost".to_owned()], Arc::new(clock)).unwrap(),
         keys: IngestKeys::from(&*keys),
