@@ -227,6 +227,8 @@ pub const AGENT_SERVERS_MAX: usize = 16;
 pub const AGENT_COMMAND_WORDS_MAX: usize = 64;
 /// Self-tests: one bit each in a heartbeat.
 pub const SELF_TESTS_MAX: usize = 32;
+/// A certificate whose renewal was refused is asked for again after this long: only a person can lift the reason.
+pub const ENROL_AGAIN_AFTER_REFUSAL: Duration = Duration::from_secs(600);
 /// Time between two checks of endpoints, time servers and directory servers.
 pub const CHECK_EVERY_DEFAULT: Duration = Duration::from_secs(60);
 /// See [`CHECK_EVERY_DEFAULT`].

@@ -1,11 +1,12 @@
 //! `fleetpulse agent`: this host as a sensor, until it is told to stop.
 
+mod activate;
 mod report;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::report::{Form, Reporter};
@@ -22,13 +23,16 @@ const LOG_VARIABLES: &str = "FLEETPULSE_LOG__";
 /// Flags of `agent`.
 #[derive(Args)]
 #[command(after_help = "\
-First use:
-  fleetpulse ca add-sensor NAME --out DIR      on the server's host, while the server does not run; then copy DIR
-  fleetpulse agent --server HOST:4433 --identity DIR --interface eth1
+First use, with the activation file that the server gave for this sensor:
+  fleetpulse agent activate FILE --out DIR
+  fleetpulse agent --identity DIR --interface eth1
 
 SIGTERM and SIGINT are a planned stop, of which the server is told. SIGHUP reads certificate, key and trust bundle \
 again and comes back with them.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Agent {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Configuration file (TOML); --list-config prints one to fill in
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -38,7 +42,8 @@ pub struct Agent {
     /// Name in the server's certificate, when it is not the host of --server [config: server_name]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// Folder with certificate.pem, key.pem and trust.pem [config: identity_dir]
+    /// Folder with certificate.pem, key.pem and trust.pem [config: identity_dir]; without --config its agent.toml is
+    /// the configuration, if there is one
     #[arg(long, value_name = "DIR")]
     identity: Option<PathBuf>,
     /// Monitored interface; may be repeated [config: interfaces]
@@ -64,13 +69,28 @@ pub struct Agent {
     log_format: Option<String>,
 }
 
+#[derive(Subcommand)]
+enum Action {
+    /// Make this host the sensor that an activation file is for: key, certificate, configuration
+    Activate(activate::Activate),
+}
+
 impl Agent {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        if let Some(Action::Activate(activate)) = self.action {
+            return activate.run();
+        }
         if self.list_config {
             print!("{}", AgentConfig::KEYS);
             return Ok(());
         }
         let log = self.log()?;
+        if self.config.is_none()
+            && let Some(made) = self.identity.as_ref().map(|folder| folder.join(activate::CONFIG))
+            && made.is_file()
+        {
+            self.config = Some(made);
+        }
         let flags = AgentFlags {
             servers: self.server,
             server_name: self.server_name,

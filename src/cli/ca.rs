@@ -278,7 +278,7 @@ fn say(as_json: bool, text: &str, json: serde_json::Value) {
 }
 
 /// A name as a folder's name: nothing that a path could misread.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
     let text: String = name.chars().map(safe).take(64).collect();
     if text.chars().all(|c| c == '-') { "identity".into() } else { text }

@@ -1,7 +1,7 @@
 //! One file a subcommand. Arguments in, exit code out; the work itself is in the modules above.
 //!
 //! Exit codes: 0 done, 1 the work failed (or `--check` found something), 64 wrong usage (`EX_USAGE`),
-//! 78 wrong configuration (`EX_CONFIG`).
+//! 65 a file that is not what it should be (`EX_DATAERR`), 78 wrong configuration (`EX_CONFIG`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
 mod agent;
@@ -23,6 +23,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// Wrong usage.
     pub const USAGE: u8 = 64;
+    /// A file that was given is not what it should be.
+    pub const DATA: u8 = 65;
     /// Wrong configuration.
     pub const CONFIG: u8 = 78;
 }

@@ -3,6 +3,7 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+#[cfg(any(feature = "server", feature = "sensor"))]
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -29,6 +30,7 @@ fn bad(error: impl ToString) -> TrustError {
 
 impl ClientKey {
     /// A fresh one.
+    #[cfg(any(feature = "server", feature = "sensor"))]
     pub fn make() -> Result<ClientKey, TrustError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(bad)?;
         ClientKey::from_pem(&key.serialize_pem())
@@ -61,6 +63,7 @@ impl ClientKey {
 
     /// A request for a certificate (PKCS#10, DER): the public key and the proof that its private half is here. It
     /// carries no name; the server knows whom it signs for.
+    #[cfg(any(feature = "server", feature = "sensor"))]
     pub fn request(&self) -> Result<Vec<u8>, TrustError> {
         let key = KeyPair::from_pem(&self.pem).map_err(bad)?;
         let mut params = CertificateParams::default();
@@ -75,6 +78,7 @@ impl ClientKey {
     }
 
     /// A file signed with this key, which is in it.
+    #[cfg(any(feature = "server", feature = "sensor"))]
     pub fn sign_file(
         &self,
         name: &str,

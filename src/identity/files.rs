@@ -108,6 +108,12 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), FileError> {
     sync_parent(path)
 }
 
+/// Moves a file to a place in the same folder, durably.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(|error| FileError::io(to, "written", error))?;
+    sync_parent(to)
+}
+
 /// Keeps other programs from changing a file until the result is dropped, or this program ends; waits for one that is
 /// at it. The lock is on a file beside it, because the file itself is replaced.
 #[cfg(feature = "server")]

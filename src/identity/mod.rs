@@ -17,13 +17,16 @@
 //! directory can make sensors; the root key can therefore be moved away once the intermediate exists.
 
 mod activation;
+mod client_key;
 mod files;
+mod folder;
 mod signed;
 mod trust;
 mod verify;
 
 pub use trust::{
-    ALPN_ENROL, ALPN_MAIN, ClientIdentity, ClockTime, TrustBundle, TrustError, client_tls, provider,
+    ALPN_ENROL, ALPN_MAIN, ClientIdentity, ClockTime, TrustBundle, TrustError, client_tls, enrol_tls,
+    provider,
 };
 pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
 
@@ -33,10 +36,8 @@ pub use signed::{
     SelfSignedFile, SignedError, SignedFile, from_base64url, sha256, to_base64url, verify, verify_self_signed,
 };
 
-#[cfg(any(feature = "server", feature = "sensor"))]
-mod client_key;
-#[cfg(any(feature = "server", feature = "sensor"))]
 pub use client_key::ClientKey;
+pub use folder::IdentityFolder;
 
 #[cfg(feature = "server")]
 mod authority;

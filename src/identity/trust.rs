@@ -9,7 +9,9 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::time_provider::TimeProvider;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::client_key::ClientKey;
 use super::files::{self, FileError};
 use super::verify::{Leaf, LeafError, parse_leaf};
 use crate::limits::TRUST_ROOTS_MAX;
@@ -107,9 +109,9 @@ impl fmt::Debug for ClientIdentity {
 }
 
 impl ClientIdentity {
-    const CHAIN: &str = "certificate.pem";
-    const KEY: &str = "key.pem";
-    const TRUST: &str = "trust.pem";
+    pub(super) const CHAIN: &str = "certificate.pem";
+    pub(super) const KEY: &str = "key.pem";
+    pub(super) const TRUST: &str = "trust.pem";
 
     /// Writes `certificate.pem`, `key.pem` and `trust.pem` into a folder, each 0600.
     pub fn write(&self, folder: &Path) -> Result<(), FileError> {
@@ -121,12 +123,13 @@ impl ClientIdentity {
 
     /// Reads what [`ClientIdentity::write`] wrote.
     pub fn read(folder: &Path) -> Result<ClientIdentity, TrustError> {
-        let identity = ClientIdentity {
+        let mut identity = ClientIdentity {
             cert_chain_pem: files::read_existing(&folder.join(Self::CHAIN))?,
             key_pem: files::read_private(&folder.join(Self::KEY))?,
             trust_bundle_pem: files::read_existing(&folder.join(Self::TRUST))?,
         };
         identity.leaf()?;
+        super::folder::finish_if_cut_short(folder, &mut identity)?;
         Ok(identity)
     }
 
@@ -135,6 +138,22 @@ impl ClientIdentity {
         let chain = self.chain()?;
         let leaf = chain.first().ok_or_else(|| TrustError::Chain("no certificate in it".to_owned()))?;
         Ok(parse_leaf(leaf)?)
+    }
+
+    /// Its key.
+    pub fn client_key(&self) -> Result<ClientKey, TrustError> {
+        ClientKey::from_pem(&self.key_pem)
+    }
+
+    /// True when its key is the certificate's.
+    pub fn key_fits(&self) -> bool {
+        let fits = || {
+            let key = ClientKey::from_pem(&self.key_pem).ok()?;
+            let chain = self.chain().ok()?;
+            let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+            Some(*certificate.public_key().subject_public_key.data == *key.point())
+        };
+        fits().unwrap_or(false)
     }
 
     /// The roots it trusts.
@@ -215,5 +234,17 @@ pub fn client_tls(
     config.alpn_protocols = vec![alpn.to_vec()];
     config.enable_early_data = false;
     config.resumption = Resumption::in_memory_sessions(8);
+    Ok(config)
+}
+
+/// The TLS side of who has no certificate yet, or one that ran out: only the server is proven.
+pub fn enrol_tls(trust: &TrustBundle, clock: Arc<dyn Clock>) -> Result<rustls::ClientConfig, TrustError> {
+    let mut config = rustls::ClientConfig::builder_with_details(provider(), Arc::new(ClockTime(clock)))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(trust.root_store()?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_ENROL.to_vec()];
+    config.enable_early_data = false;
+    config.resumption = Resumption::disabled();
     Ok(config)
 }

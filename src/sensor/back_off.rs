@@ -52,6 +52,10 @@ impl From<ConnectionError> for Loss {
                 let code = close.error_code.into_inner();
                 CloseCode::from_code(code).map_or(Loss::ClosedUnknown(code), Loss::Closed)
             }
+            // A TLS alert is 0x100 plus its number; 45 is certificate_expired (RFC 9001, 4.8; RFC 8446, 6).
+            ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == 0x12d => {
+                Loss::Closed(CloseCode::CertificateExpired)
+            }
             ConnectionError::Reset => Loss::Reset,
             ConnectionError::TimedOut => Loss::TimedOut,
             ConnectionError::LocallyClosed => Loss::Ourselves,

@@ -1,6 +1,7 @@
 //! The client's handle: what a vendor's program holds.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,9 @@ pub struct ClientConfig {
     /// For many clients of one process: first connections are made in turn, as many at once as this allows, so
     /// that those which are up keep their time. `None`: at once.
     pub turns: Option<Arc<Semaphore>>,
+    /// Where the identity is kept: the server may have the certificate renewed there, and the trust bundle. `None`:
+    /// nothing is kept, and the server is told so.
+    pub identity_dir: Option<PathBuf>,
     /// Seed of all jitter; `None` takes the system's chance.
     pub seed: Option<u64>,
 }
@@ -74,6 +78,7 @@ impl ClientConfig {
             back_off: BackOffPolicy::default(),
             start_spread: Duration::ZERO,
             turns: None,
+            identity_dir: None,
             seed: None,
         }
     }
@@ -87,6 +92,22 @@ pub struct Client {
     task: JoinHandle<()>,
     clock: SystemClock,
     kind: Kind,
+}
+
+/// Gives a running client another certificate.
+#[derive(Clone, Debug)]
+pub(super) struct Renewer {
+    commands: mpsc::Sender<Command>,
+    clock: SystemClock,
+    kind: Kind,
+}
+
+impl Renewer {
+    /// As [`Client::renew`].
+    pub(super) async fn renew(&self, identity: &ClientIdentity) -> Result<(), ClientError> {
+        let identity = Box::new(transport::identity(identity, self.kind, self.clock)?);
+        self.commands.send(Command::Identity(identity)).await.map_err(|_| ClientError::Stopped)
+    }
 }
 
 impl Client {
@@ -149,8 +170,12 @@ impl Client {
 
     /// Uses another certificate from now on: closes the connection and comes back with it at once.
     pub async fn renew(&self, identity: &ClientIdentity) -> Result<(), ClientError> {
-        let identity = Box::new(transport::identity(identity, self.kind, self.clock)?);
-        self.commands.send(Command::Identity(identity)).await.map_err(|_| ClientError::Stopped)
+        self.renewer().renew(identity).await
+    }
+
+    /// For who renews on its behalf.
+    pub(super) fn renewer(&self) -> Renewer {
+        Renewer { commands: self.commands.clone(), clock: self.clock, kind: self.kind }
     }
 
     /// Planned stop: a last heartbeat that says so (and whether this is a restart), then a clean close. A

@@ -11,12 +11,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::back_off::{BackOff, Loss};
 use super::client::ClientConfig;
-use super::control::{self, Control, Request};
+use super::control::{self, Asked, Control, Request};
 use super::dice::Dice;
 use super::schedule::Schedule;
 use super::socket::Socket;
 use super::source::Beat;
-use super::transport::Identity;
+use super::transport::{self, Identity, Kind};
+use crate::identity::{ClientIdentity, IdentityFolder};
 use crate::limits::{CONNECT_TIMEOUT, GOODBYE_TIMEOUT, INTERVAL_MAX, INTERVAL_MIN};
 use crate::time::{Clock, MonoNanos, SystemClock};
 use crate::wire::close::CloseCode;
@@ -122,6 +123,7 @@ pub(super) struct Link<C> {
     last_loss: Option<Loss>,
     come_back: Option<MonoNanos>,
     server: usize,
+    kind: Kind,
 }
 
 impl<C: Carrier> Link<C> {
@@ -157,6 +159,7 @@ impl<C: Carrier> Link<C> {
             last_loss: None,
             come_back: None,
             server: 0,
+            kind: identity.kind,
         };
         (link, commands, watch)
     }
@@ -284,7 +287,10 @@ impl<C: Carrier> Link<C> {
                     }
                     self.say(LinkState::Up);
                 }
-                request = control.next(connection) => self.obey(request, &mut control),
+                asked = control.next(connection) => match asked {
+                    Asked::Request(request) => self.obey(request, &mut control),
+                    Asked::Renewed(identity) => self.renewed(&identity),
+                },
                 command = self.commands.recv() => match command {
                     Some(Command::Goodbye { restart, done }) => {
                         self.say_goodbye(connection, restart).await;
@@ -316,6 +322,17 @@ impl<C: Carrier> Link<C> {
         self.carrier.flush(connection, self.clock.mono(), &mut self.stats).await
     }
 
+    /// The identity was replaced on the server's word. The connection stays; the next one uses it.
+    fn renewed(&mut self, identity: &ClientIdentity) {
+        match transport::identity(identity, self.kind, self.clock) {
+            Ok(identity) => self.take_identity(identity),
+            Err(error) => {
+                tracing::error!(%error, "the new certificate can't be used for the next connection")
+            }
+        }
+        self.say(LinkState::Up);
+    }
+
     fn obey(&mut self, request: Request, control: &mut Control) {
         let answer = match &request.message {
             None => FromSensor::NotUnderstood { of: Default::default() },
@@ -323,10 +340,12 @@ impl<C: Carrier> Link<C> {
                 let of = control::of(message);
                 match message {
                     ToSensor::Ping { .. } => FromSensor::Done { of },
-                    ToSensor::Renew { .. } | ToSensor::Certificate { .. } => FromSensor::Refused {
-                        of,
-                        reason: "this program does not renew certificates".to_owned(),
-                    },
+                    ToSensor::Renew { .. } | ToSensor::Certificate { .. } => {
+                        if let Some(folder) = &self.config.identity_dir {
+                            return control.keep(request, IdentityFolder::new(folder));
+                        }
+                        FromSensor::Refused { of, reason: "this program keeps no certificates".to_owned() }
+                    }
                     ToSensor::SetInterval { interval_ms, .. } => {
                         let interval = Duration::from_millis(u64::from(*interval_ms));
                         if !self.carrier.takes_interval() {
@@ -375,7 +394,7 @@ impl<C: Carrier> Link<C> {
     }
 }
 
-async fn connect(
+pub(super) async fn connect(
     socket: Socket,
     quic: quinn::ClientConfig,
     server: Option<String>,

@@ -7,7 +7,7 @@ use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 
 use super::client::ClientError;
 use super::window::SensorWindows;
-use crate::identity::{ALPN_MAIN, ClientIdentity, client_tls};
+use crate::identity::{ALPN_MAIN, ClientIdentity, TrustBundle, client_tls, enrol_tls};
 use crate::limits::{
     CONTROL_STREAMS_MAX, GATEWAY_BACKLOG_BYTES, KEEP_ALIVE, SENSOR_BUFFER_BYTES, SENSOR_IDLE_TIMEOUT,
 };
@@ -65,6 +65,8 @@ pub(super) struct Identity {
     pub(super) quic: quinn::ClientConfig,
     /// Generation of the trust bundle.
     pub(super) trust_generation: u32,
+    /// Whose it is.
+    pub(super) kind: Kind,
 }
 
 /// Reads an identity.
@@ -74,7 +76,7 @@ pub(super) fn identity(
     clock: SystemClock,
 ) -> Result<Identity, ClientError> {
     let trust_generation = identity.trust()?.generation;
-    Ok(Identity { quic: quic_config(identity, kind, clock)?, trust_generation })
+    Ok(Identity { quic: quic_config(identity, kind, clock)?, trust_generation, kind })
 }
 
 /// The same settings for a TLS configuration that load made, but for control messages, which it takes none of.
@@ -82,6 +84,16 @@ pub(super) fn load_config(tls: rustls::ClientConfig, kind: Kind) -> Result<quinn
     let mut transport = transport(kind);
     transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
     quic_from(tls, transport)
+}
+
+/// Settings of a connection to the enrolment port: one stream of ours, nothing from the server.
+pub(super) fn enrol_config(
+    trust: &TrustBundle,
+    clock: SystemClock,
+) -> Result<quinn::ClientConfig, ClientError> {
+    let mut transport = transport(Kind::Sensor);
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(0)).datagram_receive_buffer_size(None);
+    quic_from(enrol_tls(trust, Arc::new(clock))?, transport)
 }
 
 fn quic_config(

@@ -33,6 +33,8 @@ pub struct AgentConfig {
     pub servers: Vec<String>,
     /// The name in the server's certificate.
     pub server_name: String,
+    /// Servers' enrolment addresses as host:port; a certificate that ran out is renewed there. May be empty.
+    pub enrol_servers: Vec<String>,
     /// Folder with `certificate.pem`, `key.pem` and `trust.pem`.
     pub identity_dir: PathBuf,
     /// Heartbeat interval until the server sets another. Default 10s.
@@ -194,11 +196,15 @@ impl AgentConfig {
         }
         let servers = some("servers", written.servers, 1, AGENT_SERVERS_MAX)?;
         let server_name = server_name(&servers, written.server_name)?;
+        let enrol_servers = some("enrol_servers", written.enrol_servers, 0, AGENT_SERVERS_MAX)?;
+        for server in &enrol_servers {
+            host_and_port("enrol_servers", server, None)?;
+        }
         let identity_dir = written.identity_dir.ok_or_else(|| {
             AgentConfigError::new(
                 "identity_dir",
                 "",
-                "the folder that `fleetpulse ca add-sensor` made (--identity DIR)",
+                "the folder that `fleetpulse agent activate` made (--identity DIR)",
             )
         })?;
         let interfaces = some("interfaces", written.interfaces, 0, AGENT_INTERFACES_MAX)?;
@@ -227,6 +233,7 @@ impl AgentConfig {
         let disks = written.disks;
         Ok(AgentConfig {
             server_name,
+            enrol_servers,
             identity_dir,
             profile: profile(written.profile)?,
             disks: [

@@ -13,6 +13,7 @@ mod host;
 mod job;
 mod kernel_clock;
 mod probe;
+mod renewal;
 mod sntp;
 mod status;
 mod written;
@@ -29,8 +30,10 @@ pub use config::{AgentConfig, AgentConfigError, AgentFlags, Credentials, Endpoin
 pub use host::{Host, HostPaths};
 pub use probe::{Failure, Prober, Trust};
 
+use renewal::Renewal;
+
 use super::{Client, ClientConfig, ClientError, LinkReport, LinkState, Socket};
-use crate::identity::{ClientIdentity, PeerIdentity, TrustError};
+use crate::identity::{ClientIdentity, IdentityFolder, PeerIdentity, TrustError};
 use crate::limits::GOODBYE_TIMEOUT;
 use crate::time::{Clock, SystemClock};
 use crate::wire::heartbeat::Heartbeat;
@@ -44,7 +47,7 @@ pub enum AgentError {
     Identity(#[from] TrustError),
     /// A gateway's certificate.
     #[error(
-        "identity_dir: the certificate is {0}, and the agent needs a sensor's; make one with `fleetpulse ca add-sensor`"
+        "identity_dir: the certificate is {0}, and the agent needs a sensor's; activate one with `fleetpulse agent activate`"
     )]
     NotASensor(PeerIdentity),
     /// A renewed certificate that is not this sensor's.
@@ -88,6 +91,7 @@ impl Agent {
         let mut link = ClientConfig::new(String::new(), config.server_name.clone());
         link.servers.clone_from(&config.servers);
         link.interval = config.interval;
+        link.identity_dir = Some(config.identity_dir.clone());
 
         let (background, mut tasks) = Background::start(config, trust, clock);
         let generation = identity.trust()?.generation;
@@ -95,6 +99,15 @@ impl Agent {
         let socket = Socket::bind()?;
         let client = Client::start(link, &identity, &socket, clock, collector)?;
         tasks.spawn(log_link(client.watch(), clock));
+        let renewal = Renewal {
+            folder: IdentityFolder::new(&config.identity_dir),
+            enrol_servers: config.enrol_servers.clone(),
+            server_name: config.server_name.clone(),
+            socket: socket.clone(),
+            renewer: client.renewer(),
+            clock,
+        };
+        tasks.spawn(renewal.run(client.watch()));
         tracing::info!(%sensor, servers = ?config.servers, interfaces = ?config.interfaces, "agent started");
         let identity_dir = config.identity_dir.clone();
         Ok(Agent { sensor, identity_dir, socket, client, heartbeats, _tasks: tasks })

@@ -15,6 +15,8 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) servers: Vec<String>,
     pub(super) server_name: Option<String>,
+    #[serde(default)]
+    pub(super) enrol_servers: Vec<String>,
     pub(super) identity_dir: Option<PathBuf>,
     #[serde(default)]
     pub(super) interfaces: Vec<String>,
@@ -86,6 +88,7 @@ impl From<&AgentConfig> for Written {
         Written {
             servers: used.servers.clone(),
             server_name: Some(used.server_name.clone()),
+            enrol_servers: used.enrol_servers.clone(),
             identity_dir: Some(used.identity_dir.clone()),
             interfaces: used.interfaces.clone(),
             interval: Some(duration::format(used.interval)),
