@@ -468,6 +468,8 @@ pub const SENSORS_MAX: usize = SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX;
 pub const SITES_MAX: usize = 1_000_000;
 /// Sites that one gateway may speak for.
 pub const GATEWAY_SITES_MAX: usize = 4_096;
+/// Different policies in use at a time: what an index of 16 bits can tell apart. About 2 KB each.
+pub const POLICIES_MAX: usize = 1 << 16;
 /// Commands that succeed or fail together. At about 150 bytes a change a batch stays below 2 MB.
 pub const COMMANDS_PER_BATCH_MAX: usize = 10_000;
 

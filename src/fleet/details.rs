@@ -20,6 +20,13 @@ pub struct Overrides {
     pub interval: Option<Duration>,
 }
 
+impl Overrides {
+    /// True when nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.interval.is_none()
+    }
+}
+
 /// Nobody is notified, and nothing is counted as unhealthy; verdicts go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mute {
@@ -52,6 +59,11 @@ pub struct Quiet {
 }
 
 impl Quiet {
+    /// True when it never is.
+    pub fn is_empty(&self) -> bool {
+        self.mute.is_none() && self.windows.is_empty()
+    }
+
     /// Whether it is quiet at this instant.
     pub fn holds(&self, at: UnixMillis) -> bool {
         self.mute.as_ref().is_some_and(|mute| mute.until.is_none_or(|until| at < until))

@@ -196,6 +196,16 @@ impl<'r> Draft<'r> {
         zones.into_iter().collect()
     }
 
+    /// Sensors of a site that nothing was planned for.
+    pub(super) fn untouched_sensors_of(&self, id: SiteId) -> impl Iterator<Item = &Sensor> {
+        self.base.sensors_of(id).filter(|sensor| !self.sensors.contains_key(&sensor.id))
+    }
+
+    /// Sensors that something was planned for, as planned, without the deleted ones.
+    pub(super) fn touched_sensors(&self) -> impl Iterator<Item = &Sensor> {
+        self.sensors.values().flatten().filter(|sensor| sensor.lifecycle != Lifecycle::Deleted)
+    }
+
     pub(super) fn users(&self) -> Vec<&User> {
         let base = self.base.users().filter(|user| !self.users.contains_key(&user.id));
         base.chain(self.users.values().flatten()).collect()

@@ -2,6 +2,7 @@
 
 mod activation;
 mod details;
+mod levels;
 mod people;
 
 use std::fmt::Display;
@@ -288,6 +289,7 @@ fn move_sensor(draft: &mut Draft<'_>, id: SensorId, to: ZoneId) -> Result<(), Fa
     if zone(draft, before.zone, "zone")?.site != place {
         new_name(draft, Scope::Sensors(place), &before.name)?;
     }
+    levels::meet_there(draft, &before, to)?;
     draft.put_sensor(Some(before.clone()), Sensor { zone: to, ..before });
     Ok(())
 }

@@ -25,7 +25,7 @@ pub mod version;
 pub use catalogue::{CATALOGUE, RULES, Rule, RuleId, Severity, SubjectKind, Threshold, TypeMask, rules_of};
 pub use doubt::{Cause, DoubtState};
 pub use message::{ActiveMessage, ClearReason, Evidence, EvidenceValue, Subject, Transition, TransitionKind};
-pub use policy::{Layer, Policy, PolicyError, PolicyPatch, PolicyTable, Provenance, Setting, resolve};
+pub use policy::{Layer, Policy, PolicyError, PolicyPatch, PolicyTable, Provenance, Setting, lay, resolve};
 pub use rules::{Judgement, Outcome, profile_limits};
 pub use summary::{FleetCounts, OverallState, SweepSummary};
 pub use sweep::{Context, Engine, Lookup, NoLookup, Offer, RuleReport};

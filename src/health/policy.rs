@@ -4,11 +4,18 @@
 //! A [`PolicyPatch`] says some of them; [`resolve`] lays patches over each other, sensor over zone over
 //! site over subscription over the product's default, and keeps where each number came from. The sweep
 //! sees only resolved [`Policy`] values in a [`PolicyTable`], by index.
+//!
+//! The heartbeat interval that a sensor is told to keep belongs to its policy, since silence is measured by it.
+
+mod table;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
 use crate::health::catalogue::{CATALOGUE, RULES, RuleId};
-use crate::live::PolicyIndex;
+
+pub use table::PolicyTable;
 
 /// Numbers of one rule: raise-after, clear-after, and its thresholds.
 const PLACES: usize = 8;
@@ -149,12 +156,22 @@ pub enum PolicyError {
         unit: &'static str,
     },
     /// Two numbers that can't be together.
-    #[error("{first} must be below {second}")]
+    #[error(
+        "{first} = {low} ({}) must be below {second} = {high} ({})", low_from.as_str(), high_from.as_str()
+    )]
     Order {
         /// The setting that must be lower.
         first: &'static str,
+        /// What it is.
+        low: f64,
+        /// Who said so.
+        low_from: Layer,
         /// The setting that must be higher.
         second: &'static str,
+        /// What it is.
+        high: f64,
+        /// Who said so.
+        high_from: Layer,
     },
     /// The table is full.
     #[error("more than {0} different policies")]
@@ -201,6 +218,11 @@ impl PolicyPatch {
     /// True when it says nothing.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// True when it says a number that must be below or above another one.
+    pub fn is_ordered(&self) -> bool {
+        ORDERED.iter().any(|order| [order.low, order.high].iter().any(|it| self.values.contains_key(it)))
     }
 
     /// What it says.
@@ -251,10 +273,24 @@ impl Provenance {
     }
 }
 
-/// All numbers of all rules, resolved.
+/// All numbers of all rules, resolved, and the interval of heartbeats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     values: [[f64; PLACES]; RULES],
+    interval: Duration,
+}
+
+/// No value is "not a number": those are in no range.
+impl Eq for Policy {}
+
+impl Hash for Policy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for value in self.values.iter().flatten() {
+            // Zero and minus zero are equal.
+            (value + 0.0).to_bits().hash(state);
+        }
+        self.interval.hash(state);
+    }
 }
 
 impl Default for Policy {
@@ -263,7 +299,7 @@ impl Default for Policy {
         for setting in Setting::all() {
             values[setting.rule as usize][usize::from(setting.place)] = setting.default();
         }
-        Policy { values }
+        Policy { values, interval: Duration::ZERO }
     }
 }
 
@@ -301,39 +337,76 @@ impl Policy {
         (self.value(setting) * 1e9) as u64
     }
 
+    /// The heartbeat interval that its sensors are told to keep; zero = theirs.
+    #[inline]
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// This policy with another interval.
+    #[must_use]
+    pub fn with_interval(self, interval: Duration) -> Policy {
+        Policy { interval, ..self }
+    }
+
     /// This policy with a patch over it.
     pub fn with(&self, patch: &PolicyPatch) -> Result<Policy, PolicyError> {
         resolve(self, &[(Layer::Sensor, patch)]).map(|(policy, _)| policy)
     }
 
-    fn check(&self) -> Result<(), PolicyError> {
-        for (near, over, first, second) in [
-            (
-                Setting::of(RuleId::BandwidthNearLimit, "percent"),
-                Setting::of(RuleId::BandwidthExceeded, "percent"),
-                "bandwidth-near-limit.percent",
-                "bandwidth-exceeded.percent",
-            ),
-            (
-                Setting::of(RuleId::DevicesNearLimit, "percent"),
-                Setting::of(RuleId::DevicesExceeded, "percent"),
-                "devices-near-limit.percent",
-                "devices-exceeded.percent",
-            ),
-        ] {
-            if self.value(near) >= self.value(over) {
-                return Err(PolicyError::Order { first, second });
+    fn check(&self, from: &Provenance) -> Result<(), PolicyError> {
+        for &Ordered { low, high, first, second } in &ORDERED {
+            if self.value(low) >= self.value(high) {
+                return Err(PolicyError::Order {
+                    first,
+                    low: self.value(low),
+                    low_from: from.of(low),
+                    second,
+                    high: self.value(high),
+                    high_from: from.of(high),
+                });
             }
         }
         Ok(())
     }
 }
 
-/// Lays patches over a base, in the order of their layers, and tells where each number came from.
+/// Two settings of which one must be below the other.
+struct Ordered {
+    low: Setting,
+    high: Setting,
+    first: &'static str,
+    second: &'static str,
+}
+
+const ORDERED: [Ordered; 2] = [
+    Ordered {
+        low: Setting::of(RuleId::BandwidthNearLimit, "percent"),
+        high: Setting::of(RuleId::BandwidthExceeded, "percent"),
+        first: "bandwidth-near-limit.percent",
+        second: "bandwidth-exceeded.percent",
+    },
+    Ordered {
+        low: Setting::of(RuleId::DevicesNearLimit, "percent"),
+        high: Setting::of(RuleId::DevicesExceeded, "percent"),
+        first: "devices-near-limit.percent",
+        second: "devices-exceeded.percent",
+    },
+];
+
+/// Lays patches over a base, in the order of their layers, and tells where each number came from. Refuses numbers
+/// that can't be together.
 pub fn resolve(
     base: &Policy,
     patches: &[(Layer, &PolicyPatch)],
 ) -> Result<(Policy, Provenance), PolicyError> {
+    let (policy, provenance) = lay(base, patches);
+    policy.check(&provenance)?;
+    Ok((policy, provenance))
+}
+
+/// As [`resolve`], for patches that were accepted: what can't be together stays so.
+pub fn lay(base: &Policy, patches: &[(Layer, &PolicyPatch)]) -> (Policy, Provenance) {
     let mut policy = base.clone();
     let mut provenance = Provenance { layers: [[Layer::Default; PLACES]; RULES] };
     let mut ordered: Vec<_> = patches.to_vec();
@@ -345,49 +418,7 @@ pub fn resolve(
             provenance.layers[rule][place] = layer;
         }
     }
-    policy.check()?;
-    Ok((policy, provenance))
-}
-
-/// The policies in use, by index. Index 0 is the default; it also judges gateways and sites.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicyTable {
-    policies: Vec<Policy>,
-}
-
-impl Default for PolicyTable {
-    fn default() -> PolicyTable {
-        PolicyTable::new(Policy::default())
-    }
-}
-
-impl PolicyTable {
-    /// A table with the default policy alone.
-    pub fn new(default: Policy) -> PolicyTable {
-        PolicyTable { policies: vec![default] }
-    }
-
-    /// The index of this policy: the one it has, or a new one.
-    pub fn intern(&mut self, policy: Policy) -> Result<PolicyIndex, PolicyError> {
-        let place = self.policies.iter().position(|known| *known == policy);
-        let place = place.unwrap_or(self.policies.len());
-        let index = u16::try_from(place).map_err(|_| PolicyError::Full(usize::from(u16::MAX) + 1))?;
-        if place == self.policies.len() {
-            self.policies.push(policy);
-        }
-        Ok(PolicyIndex(index))
-    }
-
-    /// The policy at an index; an index that does not exist means the default.
-    #[inline]
-    pub fn get(&self, index: PolicyIndex) -> &Policy {
-        self.policies.get(usize::from(index.0)).unwrap_or(&self.policies[0])
-    }
-
-    /// The default policy.
-    pub fn default_policy(&self) -> &Policy {
-        &self.policies[0]
-    }
+    (policy, provenance)
 }
 
 /// The demo policy, where it differs. One heartbeat a second is assumed.
@@ -468,17 +499,14 @@ mod tests {
         for &(rule, key, value) in DEMO {
             PolicyPatch::new().set_named(rule.code(), key, value).unwrap();
         }
-        assert_eq!(Policy::demo().check(), Ok(()));
-        assert_eq!(Policy::default().check(), Ok(()));
+        assert!(resolve(&Policy::demo(), &[]).is_ok());
+        assert!(resolve(&Policy::default(), &[]).is_ok());
+        // The register checks overrides against the default, whichever of the two is in use.
+        for order in &ORDERED {
+            for setting in [order.low, order.high] {
+                assert_eq!(Policy::demo().value(setting), Policy::default().value(setting));
+            }
+        }
         assert!(CATALOGUE.iter().all(|rule| rule.thresholds.len() + 2 <= PLACES));
-    }
-
-    #[test]
-    fn equal_policies_share_an_index() {
-        let mut table = PolicyTable::default();
-        assert_eq!(table.intern(Policy::default()), Ok(PolicyIndex(0)));
-        assert_eq!(table.intern(Policy::demo()), Ok(PolicyIndex(1)));
-        assert_eq!(table.intern(Policy::demo()), Ok(PolicyIndex(1)));
-        assert_eq!(table.get(PolicyIndex(9)), table.default_policy());
     }
 }

@@ -132,7 +132,7 @@ impl Shard {
     fn look(&mut self, now: MonoNanos) {
         let turns = (SESSION_ROUND.as_millis() / TICK.as_millis()).max(1) as usize;
         let unix = self.p.clock.unix();
-        let wanted = self.p.interval_ms.load(std::sync::atomic::Ordering::Relaxed);
+        let otherwise = self.p.interval_ms.load(std::sync::atomic::Ordering::Relaxed);
         for _ in 0..self.conns.len().div_ceil(turns) {
             if self.look_cursor >= self.conns.len() {
                 self.look_cursor = 0;
@@ -148,8 +148,8 @@ impl Shard {
             } else if now >= self.deaf_until && conn.session.fell_silent(now) {
                 self.p.counters.lost.add(1);
                 self.drop_silently(place, now);
-            } else if conn.session.should_be_told(wanted, now) {
-                let message = ToSensor::SetInterval { of: HINT, interval_ms: wanted };
+            } else if let Some(interval_ms) = conn.session.should_be_told(&self.p.live, otherwise, now) {
+                let message = ToSensor::SetInterval { of: HINT, interval_ms };
                 self.control(place, now, |conn, step| conn.control(&message, None, None, step));
             }
         }

@@ -389,7 +389,8 @@ impl Ingest {
         self.post_all(&ShardCommand::Recheck)
     }
 
-    /// Sensors that keep another heartbeat interval are told to keep this one. `None`: let them.
+    /// Sensors that keep another heartbeat interval are told to keep this one, unless their policy says another.
+    /// `None`: let them.
     pub fn set_interval(&self, interval: Option<Duration>) {
         let millis = interval.map_or(0, |interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
         self.interval_ms.store(millis, Ordering::Relaxed);

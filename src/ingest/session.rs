@@ -294,27 +294,33 @@ impl Session {
         }
     }
 
-    /// Nothing came for longer than three of its intervals: its connection is as good as gone.
+    /// Nothing came for longer than three of its intervals, the one that it was told to keep included: its connection
+    /// is as good as gone.
     pub fn fell_silent(&self, now: MonoNanos) -> bool {
         let (common, interval_ms) = match self {
             Session::None => return false,
-            Session::Sensor(sensor) => (&sensor.common, sensor.interval_ms),
+            Session::Sensor(sensor) => (&sensor.common, sensor.interval_ms.max(sensor.told_ms)),
             Session::Gateway(gateway) => (&gateway.common, gateway.relay.interval_ms),
         };
         let allowed = SESSION_SILENCE_MIN.max(Duration::from_millis(3 * u64::from(interval_ms)));
         now.since(common.heard) > allowed
     }
 
-    /// True when the sensor keeps another interval than the wanted one (zero: any is fine) and has to be told: at
-    /// once, and again when that had no effect. It may have had no room for the message, or never answered.
-    pub fn should_be_told(&mut self, wanted_ms: u32, now: MonoNanos) -> bool {
-        let Session::Sensor(sensor) = self else { return false };
+    /// The interval that the sensor has to be told to keep, when it keeps another one: that of its policy, or else
+    /// `otherwise_ms` (zero: any is fine). It is told at once, and again when that had no effect: it may have had no
+    /// room for the message, or never answered.
+    pub fn should_be_told(&mut self, live: &LiveState, otherwise_ms: u32, now: MonoNanos) -> Option<u32> {
+        let Session::Sensor(sensor) = self else { return None };
+        let wanted_ms = match live.wanted_interval(sensor.slot) {
+            0 => otherwise_ms,
+            of_policy => of_policy,
+        };
         let other = wanted_ms != 0 && sensor.interval_ms != 0 && sensor.interval_ms != wanted_ms;
         let tell = other && (sensor.told_ms != wanted_ms || now.since(sensor.told_at) >= INTERVAL_TOLD_AGAIN);
         if tell {
             (sensor.told_ms, sensor.told_at) = (wanted_ms, now);
         }
-        tell
+        tell.then_some(wanted_ms)
     }
 
     /// The connection is over: gives the slot back, unless somebody else has it by now.

@@ -35,6 +35,7 @@
 
 mod gateways;
 pub mod image;
+mod intervals;
 mod observe;
 mod slab;
 mod slot;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use dashmap::DashMap;
 
 use super::gateways::Gateways;
+use super::intervals::Intervals;
 use super::slab::{Chunk, Columns, Slab, SlotFlags};
 use super::slot::{Guard, Refused};
 use super::types::*;
@@ -24,6 +25,7 @@ pub struct LiveState {
     allocator: Mutex<Allocator>,
     used: AtomicU32,
     pub(super) gateways: Gateways,
+    intervals: Intervals,
     /// Wall milliseconds minus engine milliseconds; `i64::MIN` = never told.
     wall: AtomicI64,
     snapshots_busy: AtomicU64,
@@ -43,6 +45,7 @@ impl LiveState {
             allocator: Mutex::default(),
             used: AtomicU32::new(0),
             gateways: Gateways::new(),
+            intervals: Intervals::default(),
             wall: AtomicI64::new(i64::MIN),
             snapshots_busy: AtomicU64::new(0),
         }
@@ -145,6 +148,16 @@ impl LiveState {
     pub fn facts(&self, handle: SlotHandle) -> Option<SlotFacts> {
         let (chunk, place) = self.slab.get(handle.index)?;
         SlotFacts::from_word(chunk.slots[place].peek(handle.generation, words::FACTS)?)
+    }
+
+    /// Says which heartbeat interval sensors of this policy are told to keep; zero = none is said.
+    pub fn set_wanted_interval(&self, policy: PolicyIndex, millis: u32) {
+        self.intervals.set(policy, millis);
+    }
+
+    /// The heartbeat interval that this sensor is told to keep, in milliseconds; zero = none is said.
+    pub fn wanted_interval(&self, handle: SlotHandle) -> u32 {
+        self.facts(handle).map_or(0, |facts| self.intervals.get(facts.policy))
     }
 
     /// The connection that owns a slot now.

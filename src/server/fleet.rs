@@ -3,19 +3,31 @@
 //! The order is the promise. A batch is on disk before anything in memory changes and before the caller
 //! hears "done"; live state and connections follow. Commands are taken one after the other under one
 //! lock: they are rare, and the disk is slower than any of this.
+//!
+//! What live state is told of a sensor (its policy, whether it is muted) is told under a second lock, which nobody
+//! holds while waiting for the disk: the sweep needs it when a quiet time begins or ends.
+
+mod numbers;
+mod overlay;
+mod policies;
+mod quiet;
+mod show;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register, Sensor};
-use crate::health::Lookup;
-use crate::live::{
-    GatewaysFull, Lifecycle, LiveState, OwnerRef, PolicyIndex, SiteIndex, SlabFull, SlotFacts,
-};
+pub use numbers::{Number, Numbers};
+pub use policies::{PoliciesFull, Published};
+
+use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register};
+use crate::health::{Lookup, Policy};
+use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
 use crate::store::{Position, Store, StoreError};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
 use crate::wire::id::{SensorId, SiteId};
+use show::Shown;
 
 /// Why a command was not done. Nothing changed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +52,9 @@ pub enum NoRoom {
     /// For so many gateways.
     #[error(transparent)]
     Gateways(#[from] GatewaysFull),
+    /// For so many different policies.
+    #[error(transparent)]
+    Policies(#[from] PoliciesFull),
 }
 
 /// A connection whose peer has to go, and why.
@@ -95,6 +110,21 @@ pub struct FleetService {
     live: Arc<LiveState>,
     closer: OnceLock<Closer>,
     desired: Desired,
+    /// What live state was told. Taken after the register.
+    shown: Mutex<Shown>,
+    published: Published,
+    /// When a quiet time begins or ends next, and when that was last looked at.
+    quiet_next: AtomicI64,
+    quiet_last: AtomicI64,
+}
+
+/// What applies where the register says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// What every sensor should have.
+    pub desired: Desired,
+    /// The numbers of the rules, and the heartbeat interval.
+    pub policy: Policy,
 }
 
 impl Lookup for FleetService {
@@ -119,8 +149,10 @@ impl FleetService {
         position: Position,
         store: Arc<Store>,
         live: Arc<LiveState>,
-        desired: Desired,
+        defaults: Defaults,
+        at: UnixMillis,
     ) -> Result<FleetService, NoRoom> {
+        let Defaults { desired, policy } = defaults;
         let service = FleetService {
             register: RwLock::new(register),
             sites: RwLock::default(),
@@ -129,12 +161,13 @@ impl FleetService {
             live,
             closer: OnceLock::new(),
             desired,
+            shown: Mutex::new(Shown::new(policy.clone())),
+            published: Published::new(policy),
+            quiet_next: AtomicI64::new(i64::MAX),
+            quiet_last: AtomicI64::new(i64::MIN),
         };
         let register = service.register();
-        for sensor in register.sensors() {
-            // Nobody is connected yet.
-            let _ = service.show_sensor(&register, None, Some(sensor))?;
-        }
+        service.show_all(&register, at)?;
         for gateway in register.gateways() {
             service.live.insert_gateway(gateway.id, &service.numbers(&gateway.sites))?;
         }
@@ -201,10 +234,8 @@ impl FleetService {
             .unwrap_or_else(PoisonError::into_inner)
             .fold(&batch)
             .expect("a batch that the register made folds into it");
-        let register = self.register();
         // Room was checked above, under the same lock.
-        let show = |change| self.show(&register, change).expect("room for every new sensor and gateway");
-        let to_close: Vec<ToClose> = batch.changes.iter().filter_map(show).collect();
+        let to_close = self.show(&batch, at).expect("room for every new sensor and gateway");
         if !to_close.is_empty()
             && let Some(closer) = self.closer.get()
         {
@@ -237,58 +268,9 @@ impl FleetService {
             }
         }
         self.live.room_for(sensors)?;
-        Ok(self.live.room_for_gateways(&gateways)?)
-    }
-
-    /// Shows a change to live state; gives the connection that has to go.
-    fn show(&self, register: &Register, change: &Change) -> Result<Option<ToClose>, NoRoom> {
-        match change {
-            Change::Sensor(edit) => self.show_sensor(register, edit.before.as_ref(), edit.after.as_ref()),
-            Change::Gateway(edit) => Ok(match (&edit.before, &edit.after) {
-                (_, Some(after)) => {
-                    self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
-                    None
-                }
-                (Some(before), None) => {
-                    let owner = self.live.remove_gateway(before.id).and_then(|(_, owner)| owner);
-                    owner.map(|owner| (owner, CloseCode::UnknownIdentity))
-                }
-                (None, None) => None,
-            }),
-            Change::Subscription(_)
-            | Change::Site(_)
-            | Change::Zone(_)
-            | Change::User(_)
-            | Change::Token(_)
-            | Change::Event(_) => Ok(None),
-        }
-    }
-
-    fn show_sensor(
-        &self,
-        register: &Register,
-        before: Option<&Sensor>,
-        after: Option<&Sensor>,
-    ) -> Result<Option<ToClose>, NoRoom> {
-        let kept = after.filter(|sensor| sensor.lifecycle != Lifecycle::Deleted);
-        let Some(sensor) = kept else {
-            let removed = before.or(after).and_then(|gone| self.live.remove(gone.id));
-            let owner = removed.and_then(|(_, owner)| owner);
-            return Ok(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
-        };
-        let site = register.site_of(sensor).map(|site| site.id).unwrap_or_default();
-        let facts = SlotFacts {
-            kind: sensor.kind,
-            lifecycle: sensor.lifecycle,
-            site: self.sites.write().unwrap_or_else(PoisonError::into_inner).number(site),
-            policy: PolicyIndex(0),
-            muted: false,
-        };
-        let slot = self.live.insert(sensor.id, facts)?;
-        if facts.may_report() {
-            return Ok(None);
-        }
-        Ok(self.live.owner(slot).map(|owner| (owner, CloseCode::NotActive)))
+        self.live.room_for_gateways(&gateways)?;
+        let register = self.register();
+        Ok(self.shown().policies.room_for(&register, batch, &self.published)?)
     }
 
     fn numbers(&self, sites: &[SiteId]) -> Vec<SiteIndex> {
@@ -311,9 +293,9 @@ mod tests {
             let store = Arc::new(Store::open(dir).expect("a store"));
             let loaded = store.register.load().expect("a register");
             let live = Arc::new(LiveState::with_capacity(1));
-            let desired = Desired::default();
-            let fleet =
-                FleetService::new(loaded.register, loaded.position, Arc::clone(&store), live, desired);
+            let (register, defaults) = (loaded.register, Defaults::default());
+            let at = UnixMillis(0);
+            let fleet = FleetService::new(register, loaded.position, Arc::clone(&store), live, defaults, at);
             (store, fleet.expect("room"))
         }
 
@@ -364,8 +346,9 @@ mod tests {
         drop(fleet);
         let loaded = store.register.load().expect("a register");
         let live = Arc::new(LiveState::with_capacity(1));
-        let (store, desired) = (Arc::clone(&store), Desired::default());
-        let fleet = FleetService::new(loaded.register, loaded.position, store, live, desired).expect("room");
+        let (store, defaults) = (Arc::clone(&store), Defaults::default());
+        let fleet = FleetService::new(loaded.register, loaded.position, store, live, defaults, UnixMillis(0));
+        let fleet = fleet.expect("room");
         fleet.give(&[add_gateway(GATEWAYS_MAX as u64)]).expect("room");
         assert_eq!((fleet.live.gateways(), fleet.live.gateways_refused()), (3, 0));
     }

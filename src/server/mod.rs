@@ -39,7 +39,7 @@ pub use sweeper::{Board, Judge, Totals};
 
 use checkpoint::CheckpointThread;
 use data::{DataDir, DataError};
-use fleet::{CommandError, Desired, FleetService, NoRoom};
+use fleet::{CommandError, Defaults, Desired, FleetService, NoRoom};
 use historian::HistoryThread;
 use journal::JournalThread;
 use probe::{ProbeThread, StoreProbe};
@@ -52,7 +52,7 @@ use view::View;
 use crate::config::Config;
 use crate::export::{Figures, Source};
 use crate::fleet::{Actor, Batch, Command};
-use crate::health::{ActiveMessage, Engine, Policy, PolicyTable, RuleId, VersionTable};
+use crate::health::{ActiveMessage, Engine, Policy, RuleId, VersionTable};
 use crate::http::{Http, HttpConfig, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
 use crate::ingest::{
@@ -151,15 +151,16 @@ impl Server {
             settings_generation: Some(config.health.settings_generation).filter(|&generation| generation > 0),
             threat_intel: config.health.threat_intel_newest.clone(),
         };
-        let fleet = FleetService::new(register, position, Arc::clone(&store), Arc::clone(&live), desired)?;
-        let fleet = Arc::new(fleet);
-        let engine = restore(Engine::new(config.health.cadence), &store, &live, &clock)?;
         // The name was checked when the configuration was read.
         let policy = Policy::named(&config.health.policy).unwrap_or_default();
+        let defaults = Defaults { desired, policy: policy.with_interval(config.ingest.interval) };
+        let (shared, at) = (Arc::clone(&store), clock.unix());
+        let fleet = FleetService::new(register, position, shared, Arc::clone(&live), defaults, at)?;
+        let fleet = Arc::new(fleet);
+        let engine = restore(Engine::new(config.health.cadence), &store, &live, &clock)?;
         let judge = Arc::new(Judge {
             engine: Mutex::new(engine),
             live: Arc::clone(&live),
-            policies: PolicyTable::new(policy),
             versions,
             fleet: Arc::clone(&fleet),
         });

@@ -15,8 +15,7 @@ use super::fleet::FleetService;
 use super::stop::StopSignal;
 use crate::export::{Buckets, DELAY_BOUNDS_US, SWEEP_BOUNDS_US};
 use crate::health::{
-    Cause, Context, Engine, PolicyTable, RULES, RuleReport, SweepSummary, Transition, TransitionKind,
-    VersionTable,
+    Cause, Context, Engine, RULES, RuleReport, SweepSummary, Transition, TransitionKind, VersionTable,
 };
 use crate::ingest::{CountersSnapshot, Ingest};
 use crate::live::LiveState;
@@ -126,11 +125,9 @@ pub struct Judge {
     pub engine: Mutex<Engine>,
     /// What it judges.
     pub live: Arc<LiveState>,
-    /// By which numbers.
-    pub policies: PolicyTable,
     /// Releases and their support.
     pub versions: VersionTable,
-    /// Sites and desired state.
+    /// Sites, desired state, and by which numbers.
     pub fleet: Arc<FleetService>,
 }
 
@@ -142,7 +139,7 @@ impl Judge {
 
     /// Why a sensor is as it is.
     pub fn why(&self, sensor: SensorId, now: Now) -> Option<Vec<RuleReport>> {
-        self.engine().why(&self.live, &self.policies, &self.context(now), sensor)
+        self.engine().why(&self.live, &self.fleet.policies(), &self.context(now), sensor)
     }
 
     fn context(&self, now: Now) -> Context<'_> {
@@ -229,9 +226,10 @@ impl SweepThread {
         engine.set_doubt(Cause::IngestLag, watch.lags(self.ingest.counters().snapshot()), now.mono);
         engine.set_doubt(Cause::Drain, self.draining.load(Ordering::Relaxed), now.mono);
         let mut counts = ([0_u64; RULES], [0_u64; RULES]);
+        self.judge.fleet.quiet_tick(now.unix);
         let mut summary = engine.sweep(
             &self.judge.live,
-            &self.judge.policies,
+            &self.judge.fleet.take_policies(),
             &self.judge.context(now),
             &mut |transition| {
                 let (rule, kind) = (transition.rule, transition.kind);

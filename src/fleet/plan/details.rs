@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Fault, fault, own_site, rename, sensor, site, subscription, within, zone};
+use super::{Fault, fault, levels, own_site, rename, sensor, site, subscription, within, zone};
 use crate::fleet::command::{Place, SensorEdit, SiteEdit};
 use crate::fleet::details::{Mute, Overrides, Quiet, SensorMore, SiteAbout, Window};
 use crate::fleet::draft::{Draft, Scope};
 use crate::fleet::model::{Sensor, Site, SiteKind, Subscription, Zone};
 use crate::fleet::name::{check_email, check_name, check_notes};
 use crate::fleet::refusal::{RefusalCode, shown};
-use crate::health::{Policy, PolicyError};
 use crate::limits::{
     INTERVAL_MAX, INTERVAL_MIN, NAME_CHARS_MAX, OWNERS_MAX, TAG_KEY_CHARS_MAX, TAGS_MAX, WINDOW_MAX,
     WINDOWS_MAX,
@@ -113,13 +112,6 @@ fn text(text: &str, field: &'static str) -> Result<Arc<str>, Fault> {
 }
 
 pub(super) fn set_policy(draft: &mut Draft<'_>, place: Place, policy: &Overrides) -> Result<(), Fault> {
-    let invalid = |error: PolicyError| {
-        fault::<()>(RefusalCode::PolicyInvalid, "policy", error.to_string(), "numbers within their ranges")
-    };
-    // Against the product's default; what another level makes of it is judged where levels meet.
-    if let Err(error) = Policy::default().with(&policy.numbers) {
-        return invalid(error);
-    }
     if let Some(interval) = policy.interval
         && !(INTERVAL_MIN..=INTERVAL_MAX).contains(&interval)
     {
@@ -130,19 +122,23 @@ pub(super) fn set_policy(draft: &mut Draft<'_>, place: Place, policy: &Overrides
     match place {
         Place::Subscription(id) => {
             let before = subscription(draft, id, "id")?;
+            levels::meet(draft, place, &before.policy, &policy)?;
             draft.put_subscription(Some(before.clone()), Some(Subscription { policy, ..before }));
         }
         Place::Site(id) => {
             let before = site(draft, id, "id")?;
+            levels::meet(draft, place, &before.about.policy, &policy)?;
             let about = SiteAbout { policy, ..SiteAbout::clone(&before.about) };
             put_site(draft, &before, before.name.clone(), about);
         }
         Place::Zone(id) => {
             let before = zone(draft, id, "id")?;
+            levels::meet(draft, place, &before.policy, &policy)?;
             draft.put_zone(Some(before.clone()), Some(Zone { policy, ..before }));
         }
         Place::Sensor(id) => {
             let before = sensor(draft, id)?;
+            levels::meet(draft, place, &before.more.policy, &policy)?;
             let more = SensorMore { policy, ..SensorMore::clone(&before.more) };
             put_more(draft, before.clone(), before, more);
         }

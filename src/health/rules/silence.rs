@@ -21,10 +21,14 @@ const GATEWAY: Setting = Setting::of(RuleId::GatewaySilent, "silence_after");
 /// Restart times are kept to a quarter of a second.
 const RESTART_QUANTUM: Duration = Duration::from_millis(250);
 
-/// How long a sensor may be silent: the policy's window, and never less than so many of its own intervals.
+/// How long a sensor may be silent: the policy's window, and never less than so many intervals. Those are the
+/// sensor's own or, when longer, those that its policy asks for: who was just told to beat every minute is not
+/// judged by the seconds that its last heartbeat still spoke of. Who keeps a longer interval than asked for is judged
+/// by that.
 pub fn silence_window(sensor: &impl Vitals, policy: &Policy) -> Duration {
     // At most INTERVAL_MAX, so that no conversion from 128 bits is needed.
-    let missed = interval(sensor).as_nanos() as u64 as f64 * policy.value(MISSED);
+    let interval = interval(sensor).max(policy.interval());
+    let missed = interval.as_nanos() as u64 as f64 * policy.value(MISSED);
     Duration::from_nanos(policy.nanos(SILENCE).max(missed as u64))
 }
 

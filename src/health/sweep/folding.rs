@@ -24,6 +24,9 @@ pub(super) struct Site {
     pub expected: u32,
     /// Those of them that are silent.
     pub silent: u32,
+    /// Those of both that are muted.
+    pub muted_expected: u32,
+    pub muted_silent: u32,
     pub active: bool,
     /// Since when the share of silent sensors is over, or below, its limit while the message says otherwise.
     since: Option<MonoNanos>,
@@ -34,12 +37,20 @@ pub(super) struct Site {
 
 impl Site {
     fn holds(&self, policy: &Policy) -> bool {
+        self.holds_of(policy, self.silent, self.expected)
+    }
+
+    /// Work is being done on as many of its sensors as it takes: of the others alone nothing would be said.
+    fn is_muted(&self, policy: &Policy) -> bool {
+        let (silent, expected) = (self.silent - self.muted_silent, self.expected - self.muted_expected);
+        self.muted_silent > 0 && !self.holds_of(policy, silent, expected)
+    }
+
+    fn holds_of(&self, policy: &Policy, silent: u32, expected: u32) -> bool {
         let margin = if self.active { policy.value(MARGIN) } else { 0.0 };
         let limit = (policy.value(PERCENT) - margin) / 100.0;
         let least = if self.active { 1.0 } else { policy.value(SENSORS_MIN) };
-        f64::from(self.silent) >= least
-            && self.expected > 0
-            && f64::from(self.silent) >= limit * f64::from(self.expected)
+        f64::from(silent) >= least && expected > 0 && f64::from(silent) >= limit * f64::from(expected)
     }
 
     fn evidence(&self, policy: &Policy) -> Vec<Evidence> {
@@ -98,6 +109,9 @@ impl Engine {
             }
         }
         let holds = site.holds(policy);
+        if site.active {
+            self.ledger.set_muted((subject, OUTAGE), site.is_muted(policy));
+        }
         if holds == site.active {
             site.since = None;
             if site.active {
@@ -111,6 +125,7 @@ impl Engine {
             return;
         }
         site.since = None;
+        let muted = site.is_muted(policy);
         site.active = holds;
         if holds {
             let raise = Raise {
@@ -120,7 +135,7 @@ impl Engine {
                 since,
                 detection_delay: None,
                 folded_into: None,
-                muted: false,
+                muted,
                 evidence: site.evidence(policy),
             };
             self.ledger.raise(raise, pass.now);

@@ -81,7 +81,9 @@ impl Engine {
             self.due[place] = due;
             return true;
         }
-        let Some(sensor) = pass.live.snapshot(SlotIndex(index)) else {
+        // A policy that is younger than the table of this sweep is in that of the next.
+        let sensor = pass.live.snapshot(SlotIndex(index));
+        let Some(sensor) = sensor.filter(|sensor| pass.policies.knows(sensor.facts.policy)) else {
             self.due[place] = 0;
             return false;
         };
@@ -129,6 +131,9 @@ impl Engine {
         let (text, support) = &self.versions[usize::from(memory.version)];
         let due = pass.live.glance(SlotIndex(index), |generation, sensor| {
             if generation != memory.generation || !sensor.heard_since_start() || !sensor.version_is(text) {
+                return None;
+            }
+            if !pass.policies.knows(sensor.facts().policy) {
                 return None;
             }
             let seen = self.judge(pass, memory, &self.input(pass, memory, sensor, *support));

@@ -136,6 +136,12 @@ impl Engine {
             if silent {
                 step(&mut site.silent);
             }
+            if class.muted {
+                step(&mut site.muted_expected);
+                if silent {
+                    step(&mut site.muted_silent);
+                }
+            }
         }
     }
 

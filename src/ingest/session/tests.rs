@@ -230,7 +230,8 @@ fn who_keeps_another_interval_is_told_until_it_does_not() {
     let bench = Bench::new();
     let mut sensor = bench.sensor(1);
     let later = |seconds| bench.now.plus(Duration::from_secs(seconds));
-    assert!(!sensor.should_be_told(1_000, bench.now), "it said nothing yet");
+    let live = &bench.live;
+    assert_eq!(sensor.should_be_told(live, 1_000, bench.now), None, "it said nothing yet");
     let mut bytes = Vec::new();
     let heartbeat = Heartbeat {
         sensor_id: SensorId::from_number(1).0,
@@ -240,11 +241,24 @@ fn who_keeps_another_interval_is_told_until_it_does_not() {
     };
     write_frame(&heartbeat, 0, &mut bytes);
     sensor.datagram(&bytes, &bench.env()).expect("fine");
-    assert!(!sensor.should_be_told(0, bench.now) && !sensor.should_be_told(120_000, bench.now));
-    assert!(sensor.should_be_told(1_000, bench.now) && !sensor.should_be_told(1_000, later(599)));
-    assert!(sensor.should_be_told(2_000, later(1)), "another wish is told at once");
-    assert!(sensor.should_be_told(2_000, later(601)), "the last word had no effect");
-    assert!(!sensor.should_be_told(2_000, later(602)));
+    assert_eq!(sensor.should_be_told(live, 0, bench.now), None);
+    assert_eq!(sensor.should_be_told(live, 120_000, bench.now), None);
+    assert_eq!(sensor.should_be_told(live, 1_000, bench.now), Some(1_000));
+    assert_eq!(sensor.should_be_told(live, 1_000, later(599)), None);
+    assert_eq!(sensor.should_be_told(live, 2_000, later(1)), Some(2_000), "another wish is told at once");
+    assert_eq!(sensor.should_be_told(live, 2_000, later(601)), Some(2_000), "the last word had no effect");
+    assert_eq!(sensor.should_be_told(live, 2_000, later(602)), None);
+
+    // What its policy says goes before what all are told.
+    let handle = live.find(SensorId::from_number(1)).expect("registered");
+    let policy = PolicyIndex(7);
+    live.set_wanted_interval(policy, 60_000);
+    assert_eq!(sensor.should_be_told(live, 2_000, later(603)), None, "that is nobody's policy yet");
+    let facts = live.facts(handle).expect("registered");
+    assert!(live.set_facts(handle, SlotFacts { policy, ..facts }));
+    assert_eq!(sensor.should_be_told(live, 2_000, later(604)), Some(60_000));
+    live.set_wanted_interval(policy, 120_000);
+    assert_eq!(sensor.should_be_told(live, 2_000, later(605)), None, "it does already");
 }
 
 /// Whatever arrives, in whatever pieces: no panic, and a hostile peer is out after its budget.

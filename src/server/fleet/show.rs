@@ -1,0 +1,213 @@
+//! What live state is told of the register: slots with their facts, gateways with their sites.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::policies::{Desk, Policies};
+use super::quiet::{QuietPlace, QuietTimes};
+use super::{FleetService, NoRoom, ToClose};
+use crate::fleet::{Batch, Change, Register, Sensor, Site};
+use crate::health::{Policy, PolicyTable};
+use crate::live::{Lifecycle, SlotFacts};
+use crate::time::UnixMillis;
+use crate::wire::close::CloseCode;
+use crate::wire::id::SiteId;
+
+/// What live state was told, beside the facts themselves.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub policies: Policies,
+    quiet: QuietTimes,
+}
+
+impl Shown {
+    pub(super) fn new(policy: Policy) -> Shown {
+        Shown { policies: Policies::new(policy), quiet: QuietTimes::default() }
+    }
+}
+
+impl FleetService {
+    /// The policies in use, for a sweep: it forgets all tables that it had before.
+    pub fn take_policies(&self) -> Arc<PolicyTable> {
+        self.published.take()
+    }
+
+    /// The policies in use, for a look at one sensor.
+    pub fn policies(&self) -> Arc<PolicyTable> {
+        self.published.look()
+    }
+
+    /// How many different policies are in use, the default included.
+    pub fn policies_count(&self) -> usize {
+        self.shown().policies.count()
+    }
+
+    /// Begins and ends the quiet times whose moment has come. Called with every sweep, before it: who is muted from
+    /// now on is judged as such, and nearly always it costs one comparison.
+    pub fn quiet_tick(&self, now: UnixMillis) {
+        let last = self.quiet_last.swap(now.0, Ordering::Relaxed);
+        if now.0 >= last && now.0 < self.quiet_next.load(Ordering::Relaxed) {
+            return;
+        }
+        let register = self.register();
+        let mut shown = self.shown();
+        for place in shown.quiet.take_due(now) {
+            match place {
+                QuietPlace::Site(id) => {
+                    let site = register.site(id);
+                    shown.quiet.keep(place, site.map(|site| &site.about.quiet), now);
+                    self.show_again(&register, &shown, &BTreeSet::from([id]), now);
+                }
+                QuietPlace::Sensor(id) => {
+                    let sensor = register.sensor(id);
+                    shown.quiet.keep(place, sensor.map(|sensor| &sensor.more.quiet), now);
+                    if let Some(sensor) = sensor {
+                        self.tell(&shown, &register, sensor, now);
+                    }
+                }
+            }
+        }
+        self.note_next(&shown);
+    }
+
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        Desk { published: &self.published, live: &self.live }
+    }
+
+    fn note_next(&self, shown: &Shown) {
+        self.quiet_next.store(shown.quiet.next().map_or(i64::MAX, |next| next.0), Ordering::Relaxed);
+    }
+
+    /// Shows the whole register, at the start. Nobody is connected yet.
+    pub(super) fn show_all(&self, register: &Register, at: UnixMillis) -> Result<(), NoRoom> {
+        let mut shown = self.shown();
+        shown.policies.take_in_all(register, &self.desk())?;
+        for site in register.sites() {
+            shown.quiet.keep(QuietPlace::Site(site.id), Some(&site.about.quiet), at);
+        }
+        for sensor in register.sensors() {
+            shown.quiet.keep(QuietPlace::Sensor(sensor.id), Some(&sensor.more.quiet), at);
+            self.live.insert(sensor.id, self.facts(&shown, register, sensor, at))?;
+        }
+        self.note_next(&shown);
+        Ok(())
+    }
+
+    /// Shows a batch that the register has taken in; gives the connections that have to go.
+    pub(super) fn show(&self, batch: &Batch, at: UnixMillis) -> Result<Vec<ToClose>, NoRoom> {
+        let register = self.register();
+        let mut shown = self.shown();
+        let mut sites = shown.policies.take_in(&register, batch, &self.desk());
+        let mut to_close = Vec::new();
+        for change in &batch.changes {
+            match change {
+                Change::Sensor(edit) => {
+                    let sensor = (edit.before.as_ref(), edit.after.as_ref());
+                    to_close.extend(self.show_sensor(&mut shown, &register, sensor, at)?);
+                }
+                Change::Site(edit) => {
+                    sites.extend(note_quiet_of_site(
+                        &mut shown,
+                        edit.before.as_ref(),
+                        edit.after.as_ref(),
+                        at,
+                    ));
+                }
+                Change::Gateway(edit) => match (&edit.before, &edit.after) {
+                    (_, Some(after)) => {
+                        self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
+                    }
+                    (Some(before), None) => {
+                        let owner = self.live.remove_gateway(before.id).and_then(|(_, owner)| owner);
+                        to_close.extend(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
+                    }
+                    (None, None) => {}
+                },
+                Change::Subscription(_)
+                | Change::Zone(_)
+                | Change::User(_)
+                | Change::Token(_)
+                | Change::Event(_) => {}
+            }
+        }
+        self.show_again(&register, &shown, &sites, at);
+        shown.policies.retire(&self.desk());
+        self.note_next(&shown);
+        Ok(to_close)
+    }
+
+    fn show_sensor(
+        &self,
+        shown: &mut Shown,
+        register: &Register,
+        (before, after): (Option<&Sensor>, Option<&Sensor>),
+        at: UnixMillis,
+    ) -> Result<Option<ToClose>, NoRoom> {
+        let kept = after.filter(|sensor| sensor.lifecycle != Lifecycle::Deleted);
+        let Some(sensor) = kept else {
+            let Some(gone) = before.or(after) else { return Ok(None) };
+            shown.quiet.keep(QuietPlace::Sensor(gone.id), None, at);
+            let owner = self.live.remove(gone.id).and_then(|(_, owner)| owner);
+            return Ok(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
+        };
+        shown.quiet.keep(QuietPlace::Sensor(sensor.id), Some(&sensor.more.quiet), at);
+        let facts = self.facts(shown, register, sensor, at);
+        let slot = self.live.insert(sensor.id, facts)?;
+        if facts.may_report() {
+            return Ok(None);
+        }
+        Ok(self.live.owner(slot).map(|owner| (owner, CloseCode::NotActive)))
+    }
+
+    /// Shows all sensors of these sites again: what applies to a site changed.
+    fn show_again(&self, register: &Register, shown: &Shown, sites: &BTreeSet<SiteId>, at: UnixMillis) {
+        for &site in sites {
+            for sensor in register.sensors_of(site) {
+                self.tell(shown, register, sensor, at);
+            }
+        }
+    }
+
+    /// Tells the facts of a sensor that has its slot, if they changed: the sweep looks at it again.
+    fn tell(&self, shown: &Shown, register: &Register, sensor: &Sensor, at: UnixMillis) {
+        let Some(slot) = self.live.find(sensor.id) else { return };
+        let facts = self.facts(shown, register, sensor, at);
+        if self.live.facts(slot) != Some(facts) {
+            self.live.set_facts(slot, facts);
+        }
+    }
+
+    fn facts(&self, shown: &Shown, register: &Register, sensor: &Sensor, at: UnixMillis) -> SlotFacts {
+        let site = register.site_of(sensor);
+        let quiet = |site: &Site| site.about.quiet.holds(at);
+        let id = site.map(|site| site.id).unwrap_or_default();
+        SlotFacts {
+            kind: sensor.kind,
+            lifecycle: sensor.lifecycle,
+            site: self.sites.write().unwrap_or_else(PoisonError::into_inner).number(id),
+            policy: shown.policies.of(sensor),
+            muted: sensor.more.quiet.holds(at) || site.is_some_and(quiet),
+        }
+    }
+}
+
+/// Notes when a site is quiet; gives it when that changed.
+fn note_quiet_of_site(
+    shown: &mut Shown,
+    before: Option<&Site>,
+    after: Option<&Site>,
+    at: UnixMillis,
+) -> Option<SiteId> {
+    let id = before.or(after)?.id;
+    let quiet = after.map(|site| &site.about.quiet);
+    if before.map(|site| &site.about.quiet) == quiet {
+        return None;
+    }
+    shown.quiet.keep(QuietPlace::Site(id), quiet, at);
+    after.map(|site| site.id)
+}
