@@ -138,6 +138,52 @@ fn a_batch_that_does_not_follow_is_noticed() {
 }
 
 #[test]
+fn numbers_that_do_not_go_together_where_levels_meet_are_refused_with_both_places() {
+    let mut register = small();
+    apply(&mut register, &[add_sensor(1, "pump")]).expect("a sensor");
+    let say = |place, code, value| {
+        let mut numbers = crate::health::PolicyPatch::new();
+        numbers.set_named(code, "percent", value).expect("in range");
+        Command::SetPolicy { place, policy: Overrides { numbers, interval: None } }
+    };
+    let (site, zone) = (Place::Site(SiteId::from_number(1)), Place::Zone(ZoneId::from_number(1)));
+    let sensor = Place::Sensor(SensorId::from_number(1));
+    let near = "devices-near-limit";
+    // Right by itself, and with what the site says; not without it.
+    apply(&mut register, &[say(site, "devices-exceeded", 150.0)]).expect("more than the default");
+    apply(&mut register, &[say(sensor, near, 100.0)]).expect("below what the site says");
+    let before = register.clone();
+    let refusal =
+        |register: &mut Register, command| apply(register, &[command]).expect_err("they do not fit");
+    let silent = Command::SetPolicy { place: site, policy: Overrides::default() };
+    for command in [silent, say(zone, "devices-exceeded", 90.0)] {
+        let refusal = refusal(&mut register, command);
+        assert_eq!((refusal.code, refusal.field), (RefusalCode::PolicyInvalid, "policy"));
+        assert!(refusal.value.contains("devices-near-limit.percent = 100"), "{refusal}");
+        assert!(refusal.value.contains("sensor \"pump\""), "{refusal}");
+        let other = ["zone \"Halle\"", "the product's default"];
+        assert!(other.iter().any(|place| refusal.right.contains(place)), "{refusal}");
+    }
+    // Nor where nobody says what it relies on.
+    let elsewhere = [
+        Command::AddSite { id: SiteId::from_number(2), subscription: owner(), name: "Kiel".into() },
+        Command::AddZone { id: ZoneId::from_number(2), site: SiteId::from_number(2), name: "Ost".into() },
+        Command::MoveSensor { id: SensorId::from_number(1), zone: ZoneId::from_number(2) },
+    ];
+    let refused = apply(&mut register, &elsewhere).expect_err("it says what does not fit there");
+    assert_eq!((refused.index, refused.code), (2, RefusalCode::PolicyInvalid));
+    assert_eq!(register, before);
+    // Together it is fine.
+    let both = [
+        elsewhere[0].clone(),
+        elsewhere[1].clone(),
+        say(Place::Subscription(owner()), "devices-exceeded", 130.0),
+        elsewhere[2].clone(),
+    ];
+    apply(&mut register, &both).expect("they fit");
+}
+
+#[test]
 fn refusal_codes_are_unlike_and_in_kebab_case() {
     let codes: BTreeSet<_> = RefusalCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(codes.len(), RefusalCode::ALL.len());

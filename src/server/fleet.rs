@@ -12,6 +12,8 @@ mod overlay;
 mod policies;
 mod quiet;
 mod show;
+#[cfg(test)]
+mod shown_tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;

@@ -80,6 +80,8 @@ pub(super) struct Policies {
     unused: Vec<PolicyIndex>,
     /// Out of the table since that revision.
     retired: VecDeque<(u64, PolicyIndex)>,
+    /// How many there may be; less in tests.
+    pub(super) most: usize,
 }
 
 impl Policies {
@@ -93,6 +95,7 @@ impl Policies {
             sensors: AHashMap::new(),
             unused: Vec::new(),
             retired: VecDeque::new(),
+            most: POLICIES_MAX,
         }
     }
 
@@ -114,7 +117,7 @@ impl Policies {
         }
         let seen = published.seen.load(Ordering::Acquire);
         let free = self.retired.iter().take_while(|(since, _)| *since <= seen).count();
-        let room = POLICIES_MAX - self.users.len() + free;
+        let room = self.most - self.users.len() + free;
         let overlay = Overlay::after(register, batch);
         let zones = touched_zones(&overlay, batch);
         let mut fresh = AHashSet::new();
@@ -237,6 +240,7 @@ impl Policies {
             }
             _ => {
                 let index = u16::try_from(self.users.len()).map_err(|_| PoliciesFull)?;
+                debug_assert!(self.users.len() < self.most);
                 self.users.push(0);
                 PolicyIndex(index)
             }
