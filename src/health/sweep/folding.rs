@@ -37,20 +37,16 @@ pub(super) struct Site {
 
 impl Site {
     fn holds(&self, policy: &Policy) -> bool {
-        self.holds_of(policy, self.silent, self.expected)
+        let margin = if self.active { policy.value(MARGIN) } else { 0.0 };
+        let least = if self.active { 1.0 } else { policy.value(SENSORS_MIN) };
+        is_out(self.silent, self.expected, least, policy.value(PERCENT) - margin)
     }
 
     /// Work is being done on as many of its sensors as it takes: of the others alone nothing would be said.
     fn is_muted(&self, policy: &Policy) -> bool {
         let (silent, expected) = (self.silent - self.muted_silent, self.expected - self.muted_expected);
-        self.muted_silent > 0 && !self.holds_of(policy, silent, expected)
-    }
-
-    fn holds_of(&self, policy: &Policy, silent: u32, expected: u32) -> bool {
-        let margin = if self.active { policy.value(MARGIN) } else { 0.0 };
-        let limit = (policy.value(PERCENT) - margin) / 100.0;
-        let least = if self.active { 1.0 } else { policy.value(SENSORS_MIN) };
-        f64::from(silent) >= least && expected > 0 && f64::from(silent) >= limit * f64::from(expected)
+        let (least, percent) = (policy.value(SENSORS_MIN), policy.value(PERCENT));
+        self.muted_silent > 0 && !is_out(silent, expected, least, percent)
     }
 
     fn evidence(&self, policy: &Policy) -> Vec<Evidence> {
@@ -66,6 +62,11 @@ impl Site {
             count("sensors", self.expected, None),
         ]
     }
+}
+
+fn is_out(silent: u32, expected: u32, least: f64, percent: f64) -> bool {
+    let silent = f64::from(silent);
+    silent >= least && expected > 0 && silent >= percent / 100.0 * f64::from(expected)
 }
 
 impl Engine {

@@ -445,3 +445,33 @@ fn a_message_that_must_end_ends_at_once_and_for_good() {
     bench.write_down();
     assert_eq!(bench.journal, HashSet::from([(subject(1), RuleId::PendingReactivation)]));
 }
+
+#[test]
+fn work_on_a_site_mutes_its_outage_while_the_others_alone_would_not_be_one() {
+    let settings = [
+        ("disconnected", "silence_after", 5.0),
+        ("disconnected", "missed_intervals", 1.0),
+        ("site-outage", "sensors_min", 2.0),
+        ("site-outage", "percent", 50.0),
+        ("site-outage", "raise_after", 0.0),
+    ];
+    let mut bench = Bench::with(&settings);
+    let handles: Vec<_> = (1..=4).map(|number| bench.insert(number)).collect();
+    let key = (Subject::Site(SiteId::from_number(u64::from(SITE.0))), RuleId::SiteOutage);
+    assert!(bench.sweep_until(20.0, key).is_some(), "all are silent");
+    let muted = |bench: &Bench| bench.engine.active_message(key.0, key.1).map(|message| message.muted);
+    assert_eq!(muted(&bench), Some(false));
+    let mute = |bench: &mut Bench, some: &[SlotHandle], muted, at| {
+        for &handle in some {
+            assert!(bench.live.set_facts(handle, SlotFacts { muted, ..facts(Lifecycle::Active) }));
+        }
+        bench.sweep_at(at)
+    };
+    mute(&mut bench, &handles[..2], true, 21.0);
+    assert_eq!(muted(&bench), Some(false), "two others are silent, and that is all of them");
+    let summary = mute(&mut bench, &handles[2..3], true, 22.0);
+    assert_eq!(muted(&bench), Some(true), "one is no outage");
+    assert_eq!((summary.active[key.1 as usize], summary.active_muted[key.1 as usize]), (1, 1));
+    let summary = mute(&mut bench, &handles, false, 23.0);
+    assert_eq!((muted(&bench), summary.active_muted[key.1 as usize]), (Some(false), 0));
+}
