@@ -518,6 +518,14 @@ pub const PASSWORD_HASH_BYTES_MAX: usize = 512;
 
 /// Bytes of an event's detail.
 pub const EVENT_DETAIL_BYTES_MAX: usize = 1_024;
+/// Batches of the register's log whose earliest and latest time is kept in one row.
+pub const TIMES_BLOCK: u64 = 1_024;
+/// Batches, or blocks of them, that one page of the audit log looks at; a page that finds less says how to go on.
+pub const AUDIT_SCAN_MAX: usize = 50_000;
+/// Bytes of batches that one page of the audit log reads.
+pub const AUDIT_SCAN_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Bytes of batches after which a page of the audit log is full; a bulk change is one batch of up to 5 MB.
+pub const AUDIT_PAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB. Messages that
 /// ended are remembered as long as the entries that ended them.
 pub const JOURNAL_ENTRIES_MAX: u64 = 10_000_000;

@@ -67,6 +67,29 @@ pub enum Change {
     Event(Event),
 }
 
+impl Change {
+    /// The id of the document, of whatever kind; of an event, of what it is about.
+    pub fn id(&self) -> Option<[u8; 16]> {
+        fn either<T, I>(edit: &Edit<T>, id: impl Fn(&T) -> I) -> Option<I> {
+            edit.after.as_ref().or(edit.before.as_ref()).map(id)
+        }
+        match self {
+            Change::Subscription(edit) => either(edit, |it| it.id.0),
+            Change::Site(edit) => either(edit, |it| it.id.0),
+            Change::Zone(edit) => either(edit, |it| it.id.0),
+            Change::Sensor(edit) => either(edit, |it| it.id.0),
+            Change::Gateway(edit) => either(edit, |it| it.id.0),
+            Change::User(edit) => either(edit, |it| it.id.0),
+            Change::Token(edit) => either(edit, |it| it.id.0),
+            Change::Event(event) => event.about.map(|about| match about {
+                About::User(id) => id.0,
+                About::Sensor(id) => id.0,
+                About::Site(id) => id.0,
+            }),
+        }
+    }
+}
+
 macro_rules! event_codes {
     ($($(#[$meta:meta])* $variant:ident => $text:literal),+ $(,)?) => {
         /// What kind of event. The text never changes once released.

@@ -1,6 +1,7 @@
 //! The state: documents by id, and the few indexes that commands and the server ask for.
 
 mod people;
+mod unfold;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -218,7 +219,7 @@ impl Register {
     fn fold_sensor(&mut self, edit: &Edit<Sensor>) -> Result<(), String> {
         let id = one_id(edit, |s| s.id)?;
         same(self.sensor(id).or_else(|| self.deleted.get(&id)), edit.before.as_ref(), id)?;
-        self.index_activation(edit, id);
+        self.index_activation(edit);
         let alive = edit.after.as_ref().filter(|after| after.lifecycle != Lifecycle::Deleted);
         let row = match self.sensors.get(&id) {
             Some(&row) => {
@@ -251,7 +252,8 @@ impl Register {
         Ok(())
     }
 
-    fn index_activation(&mut self, edit: &Edit<Sensor>, id: SensorId) {
+    fn index_activation(&mut self, edit: &Edit<Sensor>) {
+        let Some(id) = edit.before.as_ref().or(edit.after.as_ref()).map(|sensor| sensor.id) else { return };
         let tokens = |sensor: &Option<Sensor>| -> Vec<TokenHash> {
             let activation = sensor.as_ref().and_then(|sensor| sensor.more.activation.as_ref());
             activation.map_or_else(Vec::new, |a| a.voided.iter().copied().chain([a.token]).collect())

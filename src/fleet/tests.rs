@@ -464,5 +464,17 @@ proptest! {
             from_snapshot.fold_change(&change).map_err(TestCaseError::fail)?;
         }
         prop_assert_eq!(&from_snapshot, &register);
+        // And back to nothing, through every state on the way.
+        let mut states = vec![Register::new()];
+        for batch in &batches {
+            let mut next = states[states.len() - 1].clone();
+            next.fold(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            states.push(next);
+        }
+        for (batch, before) in batches.iter().zip(&states).rev() {
+            register.unfold(batch).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            prop_assert_eq!(&register, before);
+            check(&register);
+        }
     }
 }

@@ -113,6 +113,27 @@ pub(super) fn encode_batch(batch: &Batch) -> Vec<u8> {
     bytes
 }
 
+/// What a batch says of itself before its changes.
+pub(super) struct BatchHead<'a> {
+    pub(super) at: UnixMillis,
+    pub(super) actor_kind: ActorKind,
+    pub(super) actor_name: &'a str,
+    pub(super) action: &'a str,
+}
+
+/// Reads the head of a batch and leaves the rest: its fields come first, in order.
+pub(super) fn decode_head<'a>(decoder: &mut Decoder<'a>) -> Result<BatchHead<'a>, StoreError> {
+    known(decoder, SCHEMA, "a batch of the register")?;
+    let mut head = || -> Result<_, minicbor::decode::Error> {
+        decoder.array()?;
+        let (at, actor_kind, actor_name) = (decoder.i64()?, decoder.u8()?, decoder.str()?);
+        let _from: Option<&str> = decoder.decode()?;
+        Ok((at, actor_kind, actor_name, decoder.str()?))
+    };
+    let (at, actor_kind, actor_name, action) = head().map_err(|cause| bad(&cause))?;
+    Ok(BatchHead { at: UnixMillis(at), actor_kind: actor_of(actor_kind)?, actor_name, action })
+}
+
 /// A batch from bytes.
 pub(super) fn decode_batch(bytes: &[u8]) -> Result<Batch, StoreError> {
     let mut decoder = Decoder::new(bytes);

@@ -35,7 +35,7 @@ pub use error::StoreError;
 pub use history::{History, HistoryAccumulator, HistoryBlock, Metric, Point, Resolution, Series};
 pub use journal::{Journal, JournalPage, JournalQuery, PageCursor};
 pub use position::{BadPosition, LogId, Position};
-pub use register_log::{LoadedRegister, RegisterLog};
+pub use register_log::{AuditPage, AuditQuery, LoadedRegister, PastRegister, RegisterLog};
 
 use crate::limits::{JOURNAL_CACHE_BYTES, REGISTER_CACHE_BYTES};
 use database::HealingDatabase;

@@ -3,11 +3,19 @@
 //! The log is never cut: it is the audit log and answers "how was it at time T". A snapshot is only a
 //! shortcut for starting; when it is missing or damaged, the previous one or the whole log does as well.
 
-use std::path::PathBuf;
+mod as_of;
+mod audit;
+mod times;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use minicbor::Decoder;
 use redb::{ReadableTable, TableDefinition};
+
+pub use as_of::PastRegister;
+pub use audit::{AuditPage, AuditQuery};
 
 use super::database::HealingDatabase;
 use super::document::{self, SCHEMA};
@@ -17,7 +25,6 @@ use super::meta::log_id;
 use super::position::{LogId, Position};
 use crate::fleet::{Batch, Register};
 use crate::limits::SNAPSHOT_EVERY_CHANGES;
-use crate::time::UnixMillis;
 
 const BATCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("batches");
 
@@ -27,6 +34,9 @@ const SNAPSHOT: FileKind = FileKind {
     what: "the register's snapshot",
     remedy: "nothing to do: the log is read instead, which takes longer",
 };
+
+/// Before the changes of a snapshot: id of its log, number of the last batch.
+const SNAPSHOT_LEAD_BYTES: usize = 24;
 
 /// The log of the register's batches.
 pub struct RegisterLog {
@@ -97,7 +107,9 @@ impl RegisterLog {
             for (sequence, bytes) in (expected.sequence + 1..).zip(&encoded) {
                 table.insert(sequence, bytes.as_slice()).map_err(error)?;
             }
-            Ok(())
+            let times = batches.iter().map(|batch| batch.at.0);
+            let noted = times::note(transaction, expected.sequence + 1, times);
+            noted.map_err(|cause| self.database.error(cause))
         })?;
         self.last.store(after, Ordering::Release);
         let changes: usize = batches.iter().map(|batch| batch.changes.len()).sum();
@@ -119,8 +131,8 @@ impl RegisterLog {
     /// The register now: the newest usable snapshot and the batches after it.
     pub fn load(&self) -> Result<LoadedRegister, StoreError> {
         let mut snapshot_errors = Vec::new();
-        for path in [self.snapshot.clone(), file::previous(&self.snapshot)] {
-            match file::read(&path, SNAPSHOT).and_then(|bytes| self.read_snapshot(bytes)) {
+        for path in self.snapshot_paths() {
+            match self.load_snapshot(&path) {
                 Ok(Some((register, sequence))) => return self.catch_up(register, sequence, snapshot_errors),
                 Ok(None) => {}
                 Err(error) => snapshot_errors.push(error),
@@ -129,19 +141,22 @@ impl RegisterLog {
         self.catch_up(Register::new(), 0, snapshot_errors)
     }
 
-    /// The register as it was at a time, by the wall clock of its batches. Folds the log from its start.
-    pub fn load_as_of(&self, at: UnixMillis) -> Result<(Register, Position), StoreError> {
-        let mut register = Register::new();
-        let mut last = 0;
-        self.each_after(0, |sequence, batch| {
-            if batch.at > at {
-                return Ok(false);
-            }
-            fold(&mut register, &batch, sequence)?;
-            last = sequence;
-            Ok(true)
-        })?;
-        Ok((register, Position { log: self.log, sequence: last }))
+    fn snapshot_paths(&self) -> [PathBuf; 2] {
+        [self.snapshot.clone(), file::previous(&self.snapshot)]
+    }
+
+    fn load_snapshot(&self, path: &Path) -> Result<Option<(Register, u64)>, StoreError> {
+        file::read(path, SNAPSHOT).and_then(|bytes| self.read_snapshot(bytes))
+    }
+
+    /// The last batch that a snapshot includes; its content is not looked at.
+    fn snapshot_sequence(&self, path: &Path) -> Result<Option<u64>, StoreError> {
+        let Some((mut file, _, _)) = file::open(path, SNAPSHOT)? else { return Ok(None) };
+        let mut lead = [0; SNAPSHOT_LEAD_BYTES];
+        file.read_exact(&mut lead).map_err(|cause| StoreError::file("reading", path, cause))?;
+        let (log, sequence) = lead.split_at(16);
+        let sequence = u64::from_le_bytes(sequence.try_into().map_err(|_| unfit("it is cut short"))?);
+        Ok((log == self.log.0 && sequence <= self.position().sequence).then_some(sequence))
     }
 
     /// True when enough was appended since the last snapshot that a new one makes starting faster.

@@ -1,5 +1,6 @@
 //! Tests of the store on real files, and on a disk that fails on purpose.
 
+mod audit;
 mod checkpoint;
 mod faults;
 mod journal;

@@ -41,8 +41,9 @@ fn what_was_appended_is_there_after_opening_again() {
     let loaded = store.register.load().expect("loads");
     assert_eq!((&loaded.register, loaded.position, loaded.replayed), (&register, position, 0));
 
-    let (past, at) = store.register.load_as_of(UnixMillis(1)).expect("the past");
-    assert_eq!((past.counts().sensors, past.counts().deleted, at.sequence), (2, 0, 2));
+    let past = store.register.load_as_of(UnixMillis(1)).expect("the past");
+    let counts = past.register.counts();
+    assert_eq!((counts.sensors, counts.deleted, past.position.sequence, past.contradicting), (2, 0, 2, 0));
     let tail = store.register.read_from(position.at(3), 10).expect("the tail");
     assert_eq!(
         tail.iter().map(|(p, b)| (p.sequence, b.action.as_str())).collect::<Vec<_>>(),
