@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::buckets::{Buckets, DELAY_BOUNDS_US, SWEEP_BOUNDS_US};
 use super::process::ProcessFigures;
-use super::table::{CHECKS, ROUTES, STATUS_CLASSES, STORE_FILES};
+use super::table::{CHECKS, STATUS_CLASSES, STORE_FILES};
 use crate::fleet::Counts;
 use crate::health::{RULES, SweepSummary};
 use crate::ingest::{CountersSnapshot, ShardHealth};
@@ -229,8 +229,8 @@ pub struct HttpFigures {
     pub evicted: u64,
     /// Requests refused because all workers were busy.
     pub busy: u64,
-    /// Requests answered, by resource and class of status.
-    pub requests: [[u64; STATUS_CLASSES.len()]; ROUTES.len()],
+    /// Requests answered, by resource (in the order of [`super::table::ROUTES`]) and class of status.
+    pub requests: Vec<[u64; STATUS_CLASSES.len()]>,
 }
 
 /// One check of readiness.

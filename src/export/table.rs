@@ -131,6 +131,14 @@ pub const ROUTES: &[&str] = &[
     "fleet",
     "openapi",
     "docs",
+    "policy",
+    "quiet",
+    "sensor_steps",
+    "subscriptions",
+    "sites",
+    "zones",
+    "gateways",
+    "sensors",
     "other",
 ];
 /// Classes of HTTP status.

@@ -11,7 +11,16 @@ pub(super) struct Counters {
     pub(super) accepted: AtomicU64,
     pub(super) evicted: AtomicU64,
     pub(super) busy: AtomicU64,
-    requests: [[AtomicU64; STATUS_CLASSES.len()]; ROUTES.len()],
+    requests: Requests,
+}
+
+/// By resource and class of status.
+struct Requests([[AtomicU64; STATUS_CLASSES.len()]; ROUTES.len()]);
+
+impl Default for Requests {
+    fn default() -> Requests {
+        Requests(std::array::from_fn(|_| Default::default()))
+    }
 }
 
 impl Counters {
@@ -20,7 +29,7 @@ impl Counters {
         let other = ROUTES.len() - 1;
         let place = ROUTES.iter().position(|&known| known == route).unwrap_or(other);
         let class = usize::from(status / 100).clamp(2, 5) - 2;
-        self.requests[place][class].fetch_add(1, Ordering::Relaxed);
+        self.requests.0[place][class].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The values now.
@@ -31,9 +40,7 @@ impl Counters {
             accepted: load(&self.accepted),
             evicted: load(&self.evicted),
             busy: load(&self.busy),
-            requests: std::array::from_fn(|route| {
-                std::array::from_fn(|class| load(&self.requests[route][class]))
-            }),
+            requests: self.requests.0.iter().map(|route| route.each_ref().map(load)).collect(),
         }
     }
 }

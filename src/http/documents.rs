@@ -10,7 +10,7 @@ use crate::store;
 use crate::wire::id::{GatewayId, SensorId, SiteId};
 
 /// Something in the register: its id, and its name while it is there.
-#[derive(Serialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Reference {
     id: String,
     name: Option<String>,

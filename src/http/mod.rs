@@ -22,6 +22,7 @@ mod counters;
 mod cursor;
 mod docs;
 mod documents;
+mod edit;
 mod engine;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod etag;

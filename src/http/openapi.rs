@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
@@ -41,6 +42,46 @@ use super::{
         series::series,
         openapi,
         docs::docs,
+        subscriptions::create,
+        subscriptions::one,
+        subscriptions::edit,
+        subscriptions::delete,
+        sites::create,
+        sites::one,
+        sites::edit,
+        sites::delete,
+        zones::create,
+        zones::one,
+        zones::edit,
+        zones::delete,
+        gateways::create,
+        gateways::one,
+        gateways::edit,
+        gateways::delete,
+        sensors::create,
+        sensors::edit,
+        sensors::delete,
+        lifecycle::reactivate,
+        lifecycle::revoke,
+        lifecycle::mark_active,
+        policy::of_subscription::get,
+        policy::of_subscription::put,
+        policy::of_site::get,
+        policy::of_site::put,
+        policy::of_zone::get,
+        policy::of_zone::put,
+        policy::of_sensor::get,
+        policy::of_sensor::put,
+        quiet::of_site::mute,
+        quiet::of_site::unmute,
+        quiet::of_site::windows,
+        quiet::of_site::add,
+        quiet::of_site::remove,
+        quiet::of_sensor::mute,
+        quiet::of_sensor::unmute,
+        quiet::of_sensor::windows,
+        quiet::of_sensor::add,
+        quiet::of_sensor::remove,
     ),
     components(schemas(problem::Document))
 )]
@@ -62,7 +103,7 @@ pub(super) async fn openapi() -> Response {
 }
 
 /// Refusals that are the same everywhere: status, name among the components, meaning.
-const REFUSALS: [(u16, &str, &str); 12] = [
+const REFUSALS: [(u16, &str, &str); 14] = [
     (
         400,
         "BadRequest",
@@ -73,6 +114,7 @@ const REFUSALS: [(u16, &str, &str); 12] = [
     (404, "NotFound", "Nothing has this id, as far as the caller may see"),
     (408, "TooSlow", "The body did not come in time"),
     (409, "Conflict", "The present state is in the way, or the same `Idempotency-Key` is under way"),
+    (412, "Stale", "It was changed since it was read: `If-Match` names another `ETag` than the present one"),
     (413, "TooLarge", "The body is too large"),
     (415, "NotJson", "The body does not say that it is JSON"),
     (
@@ -83,6 +125,7 @@ const REFUSALS: [(u16, &str, &str); 12] = [
     (429, "TooManyRequests", "Too many requests; `Retry-After` says when the next one is welcome"),
     (500, "Internal", "Something failed in the server; its log says what"),
     (503, "Busy", "Workers or the store are not to be had now; `Retry-After` says when to try again"),
+    (507, "NoRoom", "The server has no room for it; `detail` says what makes some"),
 ];
 
 fn document() -> Value {
@@ -120,6 +163,7 @@ fn complete(described: &mut Value, path: &str, operation: &Operation) {
     let probe = matches!(path, "/livez" | "/readyz");
     let takes_body = described.get("requestBody").is_some();
     let posts = operation.method == "POST";
+    let changes = matches!(operation.method.as_str(), "PUT" | "PATCH" | "DELETE");
     let needs = match operation.access {
         Access::Public => None,
         Access::Metrics => {
@@ -143,15 +187,18 @@ fn complete(described: &mut Value, path: &str, operation: &Operation) {
         404 => path.contains('{'),
         408 | 413 => takes_body || posts,
         415 => takes_body,
-        409 => posts,
+        409 => posts || changes,
+        412 => changes,
         422 => takes_body || posts,
         429 => !probe,
         500 | 503 => path != "/livez",
         _ => false,
     };
-    for (status, name, _) in REFUSALS.into_iter().filter(|(status, ..)| can(*status)) {
+    for (status, name, _) in REFUSALS.into_iter() {
         let answers = &mut described["responses"];
-        if answers.get(status.to_string()).is_none() {
+        let declared = answers.get(status.to_string());
+        // A handler that names one without a word means the shared one.
+        if declared.map_or(can(status), |answer| answer["description"] == "") {
             answers[status.to_string()] = json!({"$ref": format!("#/components/responses/{name}")});
         }
     }

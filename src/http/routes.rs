@@ -3,12 +3,13 @@
 //! A new resource is a row here, its name in [`crate::export::table::ROUTES`], and its operations in
 //! [`super::openapi`]. A route without a permission can't be written down.
 
+use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
 use super::router::Access::{Metrics, Needs, Public};
-use super::router::{Route, get, route};
+use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
     docs, engine, fleet, message_history, messages, metrics, openapi, probes, sensor, sensor_metrics, series,
 };
-use crate::fleet::Permission::View;
+use crate::fleet::Permission::{EditFleet, ManageServer, View};
 
 /// Every route there is.
 pub(super) fn table() -> Vec<Route> {
@@ -25,7 +26,123 @@ pub(super) fn table() -> Vec<Route> {
             "message_history",
             [get(Needs(View), message_history::message_history)],
         ),
-        route("/api/v1/sensors/{id}", "sensor", [get(Needs(View), sensor::sensor)]),
+        route("/api/v1/subscriptions", "subscriptions", [post(Needs(ManageServer), subscriptions::create)]),
+        route(
+            "/api/v1/subscriptions/{id}",
+            "subscriptions",
+            [
+                get(Needs(View), subscriptions::one),
+                patch(Needs(ManageServer), subscriptions::edit),
+                delete(Needs(ManageServer), subscriptions::delete),
+            ],
+        ),
+        route("/api/v1/sites", "sites", [post(Needs(EditFleet), sites::create)]),
+        route(
+            "/api/v1/sites/{id}",
+            "sites",
+            [
+                get(Needs(View), sites::one),
+                patch(Needs(EditFleet), sites::edit),
+                delete(Needs(EditFleet), sites::delete),
+            ],
+        ),
+        route("/api/v1/sites/{id}/zones", "zones", [post(Needs(EditFleet), zones::create)]),
+        route(
+            "/api/v1/zones/{id}",
+            "zones",
+            [
+                get(Needs(View), zones::one),
+                patch(Needs(EditFleet), zones::edit),
+                delete(Needs(EditFleet), zones::delete),
+            ],
+        ),
+        route("/api/v1/gateways", "gateways", [post(Needs(ManageServer), gateways::create)]),
+        route(
+            "/api/v1/gateways/{id}",
+            "gateways",
+            [
+                get(Needs(View), gateways::one),
+                patch(Needs(ManageServer), gateways::edit),
+                delete(Needs(ManageServer), gateways::delete),
+            ],
+        ),
+        route("/api/v1/sensors", "sensors", [post(Needs(EditFleet), sensors::create)]),
+        route(
+            "/api/v1/sensors/{id}",
+            "sensor",
+            [
+                get(Needs(View), sensor::sensor),
+                patch(Needs(EditFleet), sensors::edit),
+                delete(Needs(EditFleet), sensors::delete),
+            ],
+        ),
+        route(
+            "/api/v1/sensors/{id}/reactivate",
+            "sensor_steps",
+            [post(Needs(EditFleet), lifecycle::reactivate)],
+        ),
+        route("/api/v1/sensors/{id}/revoke", "sensor_steps", [post(Needs(EditFleet), lifecycle::revoke)]),
+        route(
+            "/api/v1/sensors/{id}/mark-active",
+            "sensor_steps",
+            [post(Needs(EditFleet), lifecycle::mark_active)],
+        ),
+        route(
+            "/api/v1/subscriptions/{id}/policy",
+            "policy",
+            [
+                get(Needs(View), policy::of_subscription::get),
+                put(Needs(EditFleet), policy::of_subscription::put),
+            ],
+        ),
+        route(
+            "/api/v1/sites/{id}/policy",
+            "policy",
+            [get(Needs(View), policy::of_site::get), put(Needs(EditFleet), policy::of_site::put)],
+        ),
+        route(
+            "/api/v1/zones/{id}/policy",
+            "policy",
+            [get(Needs(View), policy::of_zone::get), put(Needs(EditFleet), policy::of_zone::put)],
+        ),
+        route(
+            "/api/v1/sensors/{id}/policy",
+            "policy",
+            [get(Needs(View), policy::of_sensor::get), put(Needs(EditFleet), policy::of_sensor::put)],
+        ),
+        route(
+            "/api/v1/sites/{id}/mute",
+            "quiet",
+            [put(Needs(EditFleet), quiet::of_site::mute), delete(Needs(EditFleet), quiet::of_site::unmute)],
+        ),
+        route(
+            "/api/v1/sites/{id}/windows",
+            "quiet",
+            [get(Needs(View), quiet::of_site::windows), post(Needs(EditFleet), quiet::of_site::add)],
+        ),
+        route(
+            "/api/v1/sites/{id}/windows/{window}",
+            "quiet",
+            [delete(Needs(EditFleet), quiet::of_site::remove)],
+        ),
+        route(
+            "/api/v1/sensors/{id}/mute",
+            "quiet",
+            [
+                put(Needs(EditFleet), quiet::of_sensor::mute),
+                delete(Needs(EditFleet), quiet::of_sensor::unmute),
+            ],
+        ),
+        route(
+            "/api/v1/sensors/{id}/windows",
+            "quiet",
+            [get(Needs(View), quiet::of_sensor::windows), post(Needs(EditFleet), quiet::of_sensor::add)],
+        ),
+        route(
+            "/api/v1/sensors/{id}/windows/{window}",
+            "quiet",
+            [delete(Needs(EditFleet), quiet::of_sensor::remove)],
+        ),
         route("/api/v1/sensors/{id}/series", "sensor_series", [get(Needs(View), series::series)]),
         route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
         route("/api/v1/docs", "docs", [get(Public, docs::docs)]),

@@ -4,35 +4,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, RawQuery, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::app::App;
+use super::caller::Caller;
 use super::documents::{self, EvidenceDocument, MessageDocument, Reference};
-use super::params::{Params, path_id};
+use super::edit::{At, NoQuery, Registration, Tagged, reach, sensor_tag};
 use super::problem::Problem;
 use super::reported::{Reported, reported};
-use super::times::{rfc3339, rfc3339_of};
+use super::times::{rfc3339, rfc3339_of, wall};
 use super::workers::{Places, work};
-use crate::fleet::{Register, Sensor};
+use crate::fleet::{Permission, Register, Sensor};
 use crate::health::{Outcome, OverallState, RuleId, RuleReport, rules_of};
-use crate::live::{LiveState, Snapshot, Verdict};
-use crate::time::Now;
+use crate::live::{Lifecycle, LiveState, SensorType, Snapshot, Verdict};
+use crate::time::{Now, UnixMillis};
 use crate::wire::id::SensorId;
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = Sensor)]
 struct SensorDocument {
-    id: String,
-    name: String,
-    r#type: &'static str,
-    lifecycle: &'static str,
-    subscription: Option<Reference>,
-    site: Option<Reference>,
-    zone: Option<Reference>,
+    #[serde(flatten)]
+    declared: Registration,
+    /// How far it got: `local`, `file-needed`, `file-expired`, `never-got-through`, `refused` (see `attempts`),
+    /// `no-data` (activated, and nothing heard since) or `data`.
+    progress: &'static str,
     /// The moment of everything that follows.
     now: String,
     /// The one word on it.
@@ -115,17 +113,16 @@ struct RuleDocument {
 
 #[utoipa::path(get, path = "/api/v1/sensors/{id}", operation_id = "get-sensor", tag = "Sensors",
     summary = "One sensor: what is declared, what it says of itself, the verdict and every rule",
+    description = "The `ETag` is that of what people declare; it stays while the sensor reports.",
     params(("id" = String, Path, format = Uuid, description = "Id of the sensor")),
-    responses((status = 200, description = "The sensor", body = SensorDocument)))]
+    responses((status = 200, description = "The sensor, with its `ETag`", body = SensorDocument)))]
 pub(super) async fn sensor(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
-    let id: SensorId = path_id("id", &id)?;
-    Params::parse(query.as_deref())?.finish(&[])?;
-    let document = work(&app, Places::Api, move |app| document(app, id)).await??;
-    Ok(Json(document).into_response())
+    caller: Caller,
+    At(id): At<SensorId>,
+    _: NoQuery,
+) -> Result<impl IntoResponse, Problem> {
+    work(&app, Places::Api, move |app| document(app, &caller, id)).await?
 }
 
 /// The sensor of an id, or that there is none.
@@ -136,8 +133,8 @@ pub(super) fn registered(register: &Register, id: SensorId) -> Result<&Sensor, P
     })
 }
 
-fn document(app: &App, id: SensorId) -> Result<SensorDocument, Problem> {
-    registered(&app.backend.register(), id)?;
+fn document(app: &App, caller: &Caller, id: SensorId) -> Result<Tagged<SensorDocument>, Problem> {
+    reach(caller, &app.backend.register(), Permission::View, id)?;
     let now = app.clock.now();
     // Asked for before the register is locked: the engine waits for the end of a sweep, and the sweep asks the
     // register.
@@ -149,17 +146,10 @@ fn document(app: &App, id: SensorId) -> Result<SensorDocument, Problem> {
     let register = app.backend.register();
     let sensor = registered(&register, id)?;
     let Verdict { active, unknown, overall, .. } = verdict;
-    let (zone, site) = (register.zone(sensor.zone), register.site_of(sensor));
-    let subscription = site.and_then(|site| register.subscription(site.subscription));
     let codes = |bits| rules_of(bits).map(RuleId::code).collect();
-    Ok(SensorDocument {
-        id: id.to_string(),
-        name: sensor.name.to_string(),
-        r#type: sensor.kind.as_str(),
-        lifecycle: sensor.lifecycle.as_str(),
-        subscription: subscription.map(|found| Reference::new(found.id, &found.name)),
-        site: site.map(|found| Reference::new(found.id, &found.name)),
-        zone: zone.map(|found| Reference::new(found.id, &found.name)),
+    let document = SensorDocument {
+        declared: Registration::of(&register, sensor, now.unix),
+        progress: progress(sensor, &snapshot, now),
         now: rfc3339(now.unix),
         state: OverallState::from_number(overall).as_str(),
         support: support.as_str(),
@@ -170,7 +160,34 @@ fn document(app: &App, id: SensorId) -> Result<SensorDocument, Problem> {
         heartbeats: heartbeats(&snapshot, now),
         reported: (!snapshot.last_heartbeat.is_never()).then(|| reported(&snapshot, now)),
         rules: reports.iter().map(|report| rule(&register, report, now)).collect(),
-    })
+    };
+    Ok(Tagged { tag: sensor_tag(sensor), document })
+}
+
+/// Tells "activated, and no data" from "never got through", and why.
+fn progress(sensor: &Sensor, seen: &Snapshot, now: Now) -> &'static str {
+    let more = &sensor.more;
+    if sensor.kind == SensorType::OtLocal {
+        return "local";
+    }
+    match (sensor.lifecycle, &more.activation) {
+        (Lifecycle::Active | Lifecycle::Deleted, activation) => {
+            let used = activation.as_ref().and_then(|activation| activation.used.as_ref());
+            let last = (!seen.last_heartbeat.is_never()).then(|| wall(seen.last_heartbeat, now));
+            let since = used.map_or(UnixMillis(i64::MIN), |used| used.at);
+            if last.is_some_and(|last| last >= since) { "data" } else { "no-data" }
+        }
+        (_, None) => "file-needed",
+        (_, Some(activation)) if activation.used.is_some() => "file-needed",
+        (_, Some(activation)) => {
+            let tried = more.attempts.last().is_some_and(|attempt| attempt.at >= activation.issued_at);
+            match tried {
+                true => "refused",
+                false if now.unix >= activation.expires_at => "file-expired",
+                false => "never-got-through",
+            }
+        }
+    }
 }
 
 /// A slot that writers keep busy is tried again for a moment.

@@ -1,7 +1,7 @@
 //! HTTP, metrics and the API of a running server; dashboards and alert rules; a real Prometheus.
 
 mod fleet;
-mod rig;
+pub mod rig;
 
 mod api;
 mod bad_input;

@@ -1,6 +1,7 @@
 //! Integration tests: the real parts together. One binary, so that it is linked once.
 
 mod agent;
+mod api;
 mod demo;
 mod export;
 mod ingest;

@@ -1,0 +1,5 @@
+//! The API that changes the register, over real HTTP against a real server.
+
+mod bad_input;
+mod life;
+mod rig;
