@@ -1,11 +1,12 @@
 //! What the HTTP side asks of the server.
 
 use std::sync::RwLockReadGuard;
+use std::time::Duration;
 
 use super::problem::Problem;
 use crate::export::{Readiness, Source};
-use crate::fleet::{Actor, Batch, Command, Refusal, Register};
-use crate::health::{ActiveMessage, RuleId, RuleReport, Subject, SupportState};
+use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register};
+use crate::health::{ActiveMessage, Layer, RuleId, RuleReport, Setting, Subject, SupportState};
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
 use crate::time::Now;
@@ -27,6 +28,32 @@ pub enum ApplyError {
 /// What has to hold when a change is made; looked at under the same lock.
 pub type Expect<'e> = &'e dyn Fn(&Register) -> Result<(), Problem>;
 
+/// One number that applies somewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AppliedNumber {
+    /// Which.
+    pub setting: Setting,
+    /// What applies.
+    pub value: f64,
+    /// Who said so.
+    pub from: Layer,
+    /// What it is where nobody says anything.
+    pub default: f64,
+}
+
+/// All numbers that apply at a place, each with who said it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// Those of the rules.
+    pub numbers: Vec<AppliedNumber>,
+    /// The heartbeat interval that sensors are told to keep; zero = theirs.
+    pub interval: Duration,
+    /// Who said so.
+    pub interval_from: Layer,
+    /// What it is where nobody says anything.
+    pub interval_default: Duration,
+}
+
 /// The server, as the HTTP side sees it. Its methods may wait for locks and for the disk, so they are called on
 /// worker threads only; none holds up the sweep for longer than one page takes to copy.
 ///
@@ -47,6 +74,9 @@ pub trait Backend: Source {
 
     /// Does all of `commands` or none, if `expect` holds then. When this returns the change is durable.
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError>;
+
+    /// The numbers that apply at a place, and who said each.
+    fn numbers_at(&self, place: Place) -> Option<Applied>;
 
     /// The number of a site; one that never had a sensor or gateway has none.
     fn site_index(&self, id: SiteId) -> Option<SiteIndex>;

@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::{ApplyError, Backend, Expect};
+pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect};
 pub use problem::Problem;
 
 use app::App;

@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
 use super::checkpoint::CheckpointStats;
-use super::fleet::{CommandError, FleetService};
+use super::fleet::{CommandError, FleetService, Number, Numbers};
 use super::historian::HistoryStats;
 use super::journal::JournalStats;
 use super::probe::StoreProbe;
@@ -14,9 +14,9 @@ use crate::export::{
     Check, CheckpointFigures, Figures, HistoryFigures, HttpFigures, IngestFigures, JournalFigures,
     LiveFigures, ProcessFigures, Readiness, Source, SweepFigures,
 };
-use crate::fleet::{Actor, Batch, Command, Register};
+use crate::fleet::{Actor, Batch, Command, Place, Register};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
-use crate::http::{ApplyError, Backend, Expect};
+use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect};
 use crate::identity::Keys;
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};
@@ -121,6 +121,16 @@ impl Backend for View {
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError> {
         let still = |register: &Register| expect(register).map_err(ApplyError::Precondition);
         self.fleet.apply_if(still, commands, actor, self.clock.unix())
+    }
+
+    fn numbers_at(&self, place: Place) -> Option<Applied> {
+        let Numbers { numbers, interval, interval_from, interval_default } = self.fleet.numbers_at(place)?;
+        let number = |number: Number| {
+            let Number { setting, value, from, default } = number;
+            AppliedNumber { setting, value, from, default }
+        };
+        let numbers = numbers.into_iter().map(number).collect();
+        Some(Applied { numbers, interval, interval_from, interval_default })
     }
 
     fn site_index(&self, id: SiteId) -> Option<SiteIndex> {

@@ -12,14 +12,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::documents::policy_tag;
-use super::{At, NoQuery, Tagged, Thing, change, reach, show};
+use super::{At, NoQuery, Tagged, Thing, change, reach};
 use crate::fleet::{Command, Overrides, Permission, Place, RefusalCode, Register};
 use crate::health::PolicyPatch;
 use crate::http::app::App;
+use crate::http::backend::{Applied, AppliedNumber};
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::etag::{ETag, IfMatch};
 use crate::http::problem::Problem;
+use crate::http::workers::{Places, work};
 use crate::limits::{INTERVAL_MAX, INTERVAL_MIN};
 use crate::wire::id::{SensorId, SiteId, SubscriptionId, ZoneId};
 
@@ -71,6 +73,53 @@ impl PolicyDocument {
     }
 }
 
+/// What is said at one level, and what applies there.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyAt)]
+struct PolicyAt {
+    /// What is said at this very level.
+    said: PolicyDocument,
+    /// What applies here, by rule and number, each with who said it.
+    applies: BTreeMap<&'static str, BTreeMap<&'static str, AppliesDocument>>,
+    /// The heartbeat interval that sensors here are told to keep; zero = the one that they have.
+    interval_seconds: AppliesDocument,
+}
+
+/// A number, and why it is this one.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyNumber)]
+struct AppliesDocument {
+    value: f64,
+    unit: &'static str,
+    /// Who said it: `sensor`, `zone`, `site`, `subscription` or `default`.
+    from: &'static str,
+    /// What it is where nobody says anything.
+    default: f64,
+    min: f64,
+    max: f64,
+}
+
+fn applies(applied: &Applied) -> BTreeMap<&'static str, BTreeMap<&'static str, AppliesDocument>> {
+    let mut rules: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+    for &AppliedNumber { setting, value, from, default } in &applied.numbers {
+        let ((min, max), unit, from) = (setting.range(), setting.unit(), from.as_str());
+        let number = AppliesDocument { value, unit, from, default, min, max };
+        rules.entry(setting.rule().code()).or_default().insert(setting.key(), number);
+    }
+    rules
+}
+
+fn interval(applied: &Applied) -> AppliesDocument {
+    AppliesDocument {
+        value: applied.interval.as_secs_f64(),
+        unit: "s",
+        from: applied.interval_from.as_str(),
+        default: applied.interval_default.as_secs_f64(),
+        min: INTERVAL_MIN.as_secs_f64(),
+        max: INTERVAL_MAX.as_secs_f64(),
+    }
+}
+
 fn said(register: &Register, place: Place) -> Option<&Overrides> {
     match place {
         Place::Subscription(id) => register.subscription(id).map(|found| &found.policy),
@@ -80,14 +129,34 @@ fn said(register: &Register, place: Place) -> Option<&Overrides> {
     }
 }
 
-fn document(register: &Register, place: Place) -> Result<Tagged<PolicyDocument>, Problem> {
-    let said = said(register, place).ok_or_else(|| Problem::not_found("policy", "of this place", ""))?;
-    Ok(Tagged { tag: ETag::of(&policy_tag(said)), document: PolicyDocument::of(said) })
+fn missing() -> Problem {
+    Problem::not_found("policy", "of this place", "; it was removed meanwhile")
 }
 
-async fn read<T: Thing>(app: &Arc<App>, caller: Caller, at: T) -> Result<Tagged<PolicyDocument>, Problem> {
-    let Some(place) = at.place() else { return Err(Problem::internal("no place")) };
-    show(app, caller, at, move |register, _| document(register, place)).await
+fn document(app: &App, place: Place) -> Result<Tagged<PolicyAt>, Problem> {
+    // Before the register is locked here: it locks the register itself.
+    let applied = app.backend.numbers_at(place).ok_or_else(missing)?;
+    let register = app.backend.register();
+    let said = said(&register, place).ok_or_else(missing)?;
+    let document = PolicyAt {
+        said: PolicyDocument::of(said),
+        applies: applies(&applied),
+        interval_seconds: interval(&applied),
+    };
+    Ok(Tagged { tag: ETag::of(&policy_tag(said)), document })
+}
+
+fn place_of<T: Thing>(at: T) -> Result<Place, Problem> {
+    at.place().ok_or_else(missing)
+}
+
+async fn read<T: Thing>(app: &Arc<App>, caller: Caller, at: T) -> Result<Tagged<PolicyAt>, Problem> {
+    let place = place_of(at)?;
+    let job = move |app: &App| {
+        reach(&caller, &app.backend.register(), Permission::View, at)?;
+        document(app, place)
+    };
+    work(app, Places::Api, job).await?
 }
 
 async fn write<T: Thing>(
@@ -96,15 +165,15 @@ async fn write<T: Thing>(
     at: T,
     if_match: IfMatch,
     given: PolicyDocument,
-) -> Result<Tagged<PolicyDocument>, Problem> {
-    let Some(place) = at.place() else { return Err(Problem::internal("no place")) };
+) -> Result<Tagged<PolicyAt>, Problem> {
+    let place = place_of(at)?;
     let policy = given.read("")?;
     let may = move |register: &Register, caller: &Caller| {
         reach(caller, register, Permission::EditFleet, at)?;
         said(register, place).map_or(Ok(()), |said| if_match.check(&ETag::of(&policy_tag(said))))
     };
-    let commands = vec![Command::SetPolicy { place, policy }];
-    change(app, caller, commands, may, move |register, _| document(register, place)).await
+    change(app, caller, vec![Command::SetPolicy { place, policy }], may, |_, _| Ok(())).await?;
+    work(app, Places::Api, move |app| document(app, place)).await?
 }
 
 macro_rules! policy_routes {
@@ -113,9 +182,9 @@ macro_rules! policy_routes {
             use super::*;
 
             #[utoipa::path(get, path = $path, operation_id = $get, tag = $tag,
-                summary = "Health thresholds and heartbeat interval said at this level",
+                summary = "Health thresholds and heartbeat interval: what is said here, what applies here, and who said it",
                 params(("id" = String, Path, format = Uuid, description = $one)),
-                responses((status = 200, description = "What is said here, with its `ETag`", body = PolicyDocument)))]
+                responses((status = 200, description = "Said and applying, with the `ETag` of what is said", body = PolicyAt)))]
             pub(in crate::http) async fn get(
                 State(app): State<Arc<App>>,
                 caller: Caller,
@@ -128,7 +197,7 @@ macro_rules! policy_routes {
             #[utoipa::path(put, path = $path, operation_id = $put, tag = $tag,
                 summary = "Says all numbers of this level; what is not said comes from the level above",
                 request_body = PolicyDocument, params(("id" = String, Path, format = Uuid, description = $one)),
-                responses((status = 200, description = "What is said here now", body = PolicyDocument)))]
+                responses((status = 200, description = "Said and applying now", body = PolicyAt), (status = 507, description = "")))]
             pub(in crate::http) async fn put(
                 State(app): State<Arc<App>>,
                 caller: Caller,

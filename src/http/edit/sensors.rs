@@ -134,7 +134,8 @@ pub(in crate::http) async fn create(
 #[utoipa::path(patch, path = "/api/v1/sensors/{id}", operation_id = "edit-sensor", tag = "Sensors",
     summary = "Renames, moves, annotates a sensor or changes its mode, together; identity and history stay",
     request_body = PatchSensor, params(("id" = String, Path, format = Uuid, description = "Id of the sensor")),
-    responses((status = 200, description = "As it is declared now", body = Registration)))]
+    responses((status = 200, description = "As it is declared now", body = Registration),
+        (status = 507, description = "")))]
 pub(in crate::http) async fn edit(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -137,14 +137,20 @@ fn numbers_are_said_at_every_level_and_read_back() {
     {
         let path = format!("/api/v1/{place}/{id}/policy");
         let nothing = api.get(&path);
-        assert_eq!(nothing.json(), json!({"interval_seconds": null, "numbers": {}}));
+        assert_eq!(nothing.json()["said"], json!({"interval_seconds": null, "numbers": {}}));
         let said = json!({"interval_seconds": 20.0, "numbers": {"disk-almost-full": {"percent": 91.0}}});
         let tag = nothing.header("etag").unwrap().to_owned();
         let put = api.request("PUT", &path).header("If-Match", &tag).json(&said).send();
-        assert_eq!((put.status, put.json()), (200, said.clone()), "{place}");
+        assert_eq!((put.status, &put.json()["said"]), (200, &said), "{place}");
+        // The nearest level that says a number wins, and its name is told.
+        let applies = &put.json()["applies"]["disk-almost-full"]["percent"];
+        let layer = place.trim_end_matches('s');
+        assert_eq!((&applies["value"], &applies["from"]), (&json!(91.0), &json!(layer)));
+        let interval = &api.get(&format!("/api/v1/sensors/{sensor}/policy")).json()["interval_seconds"];
+        assert_eq!((&interval["value"], &interval["from"]), (&json!(20.0), &json!(layer)));
         let stale = api.request("PUT", &path).header("If-Match", &tag).json(&said).send();
         assert_eq!(problem(&stale).1, "etag-mismatch");
-        assert_eq!(api.get(&path).json(), said);
+        assert_eq!(api.get(&path).json()["said"], said);
         for (wrong, field) in [
             (
                 json!({"numbers": {"disk-almost-full": {"percent": 1_000}}}),
@@ -158,7 +164,7 @@ fn numbers_are_said_at_every_level_and_read_back() {
         ] {
             assert_eq!(problem(&api.put(&path, &wrong)), (422, "policy-invalid".into(), field.into()));
         }
-        assert_eq!(api.get(&path).json(), said, "a refused one changes nothing");
+        assert_eq!(api.get(&path).json()["said"], said, "a refused one changes nothing");
     }
 }
 
