@@ -554,3 +554,28 @@ pub const HISTORY_CHUNK_SENSORS: usize = 1_024;
 pub const HISTORY_IDS_CACHE_BYTES: usize = 32 * 1_024 * 1_024;
 /// Points of one series: five-minute points of a day and hour points of a month fit.
 pub const SERIES_POINTS_MAX: usize = 2_000;
+
+// ---------------------------------------------------------------- command line
+
+/// Largest profile file.
+pub const PROFILE_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
+/// Largest file with an API token.
+pub const TOKEN_FILE_BYTES_MAX: u64 = 4 * 1_024;
+/// Time for a connection to the server, with TLS.
+pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the beginning of an answer; the whole of one may take twice as long.
+pub const CLIENT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest answer that is read as one document.
+pub const CLIENT_ANSWER_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
+/// Largest refusal that is read.
+pub const CLIENT_PROBLEM_BYTES_MAX: u64 = 64 * 1_024;
+/// Times that a request is sent again after the server put it off.
+pub const CLIENT_RETRIES_MAX: u32 = 4;
+/// Longest `Retry-After` that is waited for.
+pub const CLIENT_RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// Items of a list when nobody says how many.
+pub const CLIENT_ITEMS_MAX: usize = 1_000_000;
+/// Items that are looked through for a name.
+pub const CLIENT_LOOKED_THROUGH_MAX: usize = 100_000;
+/// Things of one name that a message names.
+pub const CLIENT_CANDIDATES_SHOWN: usize = 10;

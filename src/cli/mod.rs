@@ -1,26 +1,36 @@
 //! One file a subcommand. Arguments in, exit code out; the work itself is in the modules above.
 //!
-//! Exit codes: 0 done, 1 the work failed (or `--check` found something), 64 wrong usage (`EX_USAGE`),
-//! 65 a file that is not what it should be (`EX_DATAERR`), 78 wrong configuration (`EX_CONFIG`).
+//! Exit codes: 0 done, 1 the work failed (or `--check` found something), 3 refused by the server, 4 not signed in or
+//! not allowed, 5 the server can't be reached, 64 wrong usage (`EX_USAGE`), 65 a file that is not what it should be
+//! (`EX_DATAERR`), 78 wrong configuration (`EX_CONFIG`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line")]
 
 mod agent;
 mod ca;
+mod client;
+mod completion;
 mod demo;
 mod load;
 mod logging;
+mod paint;
 mod serve;
 mod settings;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// The exit codes of `sysexits.h` that scripts know.
+/// What scripts tell ends apart by; the two large ones are those of `sysexits.h`.
 pub mod exit {
     /// The work failed, or a check found something.
     pub const FAILED: u8 = 1;
+    /// The server refused it, or there is no such thing.
+    pub const REFUSED: u8 = 3;
+    /// Not signed in, or without the right.
+    pub const NOT_ALLOWED: u8 = 4;
+    /// The server can't be reached.
+    pub const UNREACHABLE: u8 = 5;
     /// Wrong usage.
     pub const USAGE: u8 = 64;
     /// A file that was given is not what it should be.
@@ -55,6 +65,10 @@ enum Command {
     Load(Box<load::Load>),
     /// Check that a file was signed by the server and is unchanged
     Verify(verify::Verify),
+    /// What is wrong now, and what was
+    Messages(client::Messages),
+    /// Print a script that completes commands and flags in a shell
+    Completion(completion::Completion),
 }
 
 /// Why a subcommand failed: the exit code and one message that says what to do.
@@ -62,22 +76,49 @@ enum Command {
 pub struct Failure {
     code: u8,
     message: String,
+    /// The same for programs.
+    document: Option<serde_json::Value>,
 }
 
 impl Failure {
     /// The work failed.
     fn failed(message: impl ToString) -> Failure {
-        Failure { code: exit::FAILED, message: message.to_string() }
+        Failure { code: exit::FAILED, message: message.to_string(), document: None }
     }
 
     /// The command line is wrong.
     fn usage(message: impl ToString) -> Failure {
-        Failure { code: exit::USAGE, message: message.to_string() }
+        Failure { code: exit::USAGE, message: message.to_string(), document: None }
     }
 
     /// The configuration is wrong.
     fn config(message: impl ToString) -> Failure {
-        Failure { code: exit::CONFIG, message: message.to_string() }
+        Failure { code: exit::CONFIG, message: message.to_string(), document: None }
+    }
+
+    /// Something that programs are told too.
+    fn told(code: u8, message: String, document: serde_json::Value) -> Failure {
+        Failure { code, message, document: Some(document) }
+    }
+
+    /// An end without a word, and in order: nobody reads any more.
+    fn quiet() -> Failure {
+        Failure { code: 0, message: String::new(), document: None }
+    }
+
+    /// Says it as one JSON object.
+    fn into_json(self) -> Failure {
+        if self.message.is_empty() {
+            return self;
+        }
+        let code = match self.code {
+            exit::USAGE => "usage",
+            exit::CONFIG => "configuration",
+            _ => "failed",
+        };
+        let document =
+            self.document.unwrap_or_else(|| serde_json::json!({ "code": code, "detail": self.message }));
+        Failure { message: document.to_string(), document: None, ..self }
     }
 }
 
@@ -99,12 +140,16 @@ pub fn main() -> ExitCode {
         Command::Ca(ca) => ca.run(),
         Command::Load(load) => load.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Messages(messages) => messages.run(),
+        Command::Completion(completion) => completion.run(&mut Arguments::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.message.is_empty() {
-                eprintln!("fleetpulse: {}", failure.message);
+            match failure.message.as_str() {
+                "" => {}
+                json if json.starts_with('{') => eprintln!("{json}"),
+                message => eprintln!("fleetpulse: {message}"),
             }
             ExitCode::from(failure.code)
         }
@@ -113,9 +158,7 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Arguments;
+    use super::*;
 
     #[test]
     fn every_subcommand_is_well_formed() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::client::VARIABLES;
 use crate::config::{self, Config};
 
 /// Where settings come from.
@@ -44,7 +45,7 @@ impl Settings {
         }
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| name != "FLEETPULSE_CONFIG_FILE");
+            .filter(|(name, _)| name != "FLEETPULSE_CONFIG_FILE" && !VARIABLES.contains(&name.as_str()));
         config::from_sources(self.config.as_deref(), environment, &flags).map_err(Failure::config)
     }
 }

@@ -4,7 +4,6 @@
 mod doubts;
 mod folder;
 mod late;
-mod paint;
 mod report;
 mod run;
 mod screen;
@@ -26,8 +25,8 @@ use crate::limits::{DEMO_DURATION_MAX, DEMO_SENSORS_MAX};
 use crate::server::Server;
 use crate::time::{Clock, SystemClock};
 
+use super::paint::clean;
 use folder::Folder;
-use paint::clean;
 use report::Outcome;
 use run::{Ends, Interrupt, Run};
 use screen::Display;

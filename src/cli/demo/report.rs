@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::late::{Latest, TOO_LATE};
-use super::paint::{Paint, clean, column};
 use super::truth::{NO_MESSAGE, Row, Seen, Truth};
 use super::watch::DOUBT_SHARE;
+use crate::cli::paint::{Paint, clean, column};
 use crate::health::RuleId;
 use crate::health::doubt::DoubtInterval;
 use crate::sensor::sim::FleetStats;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::paint::{Paint, is_dumb};
 use super::view::View;
+use crate::cli::paint::{Paint, is_dumb};
 use crate::limits::DEMO_LOG_LINES_MAX;
 use crate::time::MonoNanos;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::paint::{Paint, clean, column};
 use super::report::{Delays, millis};
 use super::truth::{Row, Truth};
+use crate::cli::paint::{Paint, clean, column};
 use crate::health::{OverallState, RuleId};
 
 /// What the run is at.

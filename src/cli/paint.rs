@@ -1,6 +1,8 @@
-//! Colours for people who can see them, and columns for everybody.
+//! Colours for people who can see them, columns for everybody, and foreign text that does nothing to a terminal.
 
 use std::io::IsTerminal;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::health::Severity;
 
@@ -62,18 +64,49 @@ pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
-/// Text from a file or the network without anything that a terminal would obey.
+/// Text from a file or the network without anything that a terminal would obey, and without what hides or reorders
+/// its neighbours.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hostile(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// Exactly so many characters: filled up, or cut with a sign that it was.
-pub fn column(text: &str, width: usize) -> String {
-    let text = clean(text);
-    if text.chars().count() <= width {
-        return format!("{text:<width$}");
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}'   // marks of direction, zero-width space
+            | '\u{2028}'..='\u{202e}'                           // line separators, embeddings, overrides
+            | '\u{2060}'..='\u{206f}'                           // word joiner, isolates, deprecated controls
+            | '\u{feff}' | '\u{fff9}'..='\u{fffc}'              // byte-order mark, annotations
+            | '\u{e0000}'..='\u{e007f}') // invisible tag letters
+}
+
+/// Columns of a terminal that a text takes.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Exactly so many columns: filled up, or cut with a sign that it was.
+pub fn column(text: &str, columns: usize) -> String {
+    let text = cut(&clean(text), columns);
+    let left = columns.saturating_sub(width(&text));
+    text + &" ".repeat(left)
+}
+
+/// At most so many columns, with a sign where it was cut.
+pub fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let (mut kept, mut taken) = (String::new(), 1);
+    for c in text.chars() {
+        taken += c.width().unwrap_or(0);
+        if taken > columns {
+            break;
+        }
+        kept.push(c);
+    }
+    kept.push('…');
+    kept
 }
 
 #[cfg(test)]
@@ -86,5 +119,8 @@ mod tests {
         assert_eq!(column("abcdef", 4), "abc…");
         assert_eq!(column("ä\u{1b}[2J", 10).chars().count(), 10);
         assert!(!column("ä\u{1b}[2J", 10).contains('\u{1b}'));
+        assert_eq!(column("漢字", 4), "漢字");
+        assert_eq!(width(&column("漢字漢字", 4)), 4, "half of a wide character is none");
+        assert_eq!(clean("a\u{202e}b\u{200b}\u{9b}c\n"), "a\u{fffd}b\u{fffd}\u{fffd}c\u{fffd}");
     }
 }

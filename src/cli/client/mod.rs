@@ -1,0 +1,168 @@
+//! The API's own client: each command is one or a few requests of `/api/v1`, and nothing that the API does not give
+//! to everybody.
+//!
+//! What is shared stands here: to which server and as whom ([`profile`]), requests with their retries ([`http`]),
+//! refusals as people read them ([`problem`]), names for ids ([`find`]), answers as tables and as data ([`output`]).
+
+mod cell;
+mod find;
+mod http;
+mod messages;
+mod output;
+mod problem;
+mod profile;
+mod progress;
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::Value;
+
+pub(super) use messages::Messages;
+
+use self::cell::Column;
+use self::http::{Call, Http};
+use self::output::{Format, List, Out};
+use self::profile::{Secret, Target, check_token, read_token};
+use super::{Failure, exit};
+use crate::limits::{CLIENT_ITEMS_MAX, TOKEN_FILE_BYTES_MAX};
+
+/// Environment variables that are the client's and no key of the server's configuration.
+pub(super) const VARIABLES: [&str; 5] =
+    ["FLEETPULSE_URL", "FLEETPULSE_TOKEN", "FLEETPULSE_CA", "FLEETPULSE_PROFILE", "FLEETPULSE_PASSWORD"];
+
+/// At the end of every command's help.
+pub(super) const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 3 refused by the server or not found, 4 not signed in or not allowed, 5 the server can't be \
+reached, 64 wrong usage, 78 wrong configuration.";
+
+/// Which server, as whom, and how answers look.
+#[derive(Args)]
+pub(super) struct Remote {
+    /// Profile in ~/.config/fleetpulse/profiles.toml
+    #[arg(long, global = true, value_name = "NAME", env = "FLEETPULSE_PROFILE", help_heading = "Server")]
+    profile: Option<String>,
+    /// Address of the server [default: the profile's, or http://127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "URL", env = "FLEETPULSE_URL", help_heading = "Server")]
+    url: Option<String>,
+    /// File with an API token, or - for standard input [default: FLEETPULSE_TOKEN, then the profile's]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Server")]
+    token_file: Option<PathBuf>,
+    /// Certificates (PEM) of the authority that signed the server's [default: the profile's, then the system's]
+    #[arg(long, global = true, value_name = "FILE", env = "FLEETPULSE_CA", help_heading = "Server")]
+    ca: Option<PathBuf>,
+    /// Send the token over plain HTTP to another host
+    #[arg(long, global = true, help_heading = "Server")]
+    plain_http: bool,
+    /// How answers look
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", help_heading = "Output")]
+    output: Option<Format>,
+    /// Short for --output json
+    #[arg(long, global = true, conflicts_with = "output", help_heading = "Output")]
+    json: bool,
+}
+
+impl Remote {
+    fn token(&self) -> Result<Option<Secret>, Failure> {
+        match &self.token_file {
+            Some(path) if path.as_os_str() == "-" => {
+                let mut line = String::new();
+                let stdin = std::io::Read::take(std::io::stdin(), TOKEN_FILE_BYTES_MAX);
+                let read = std::io::BufReader::new(stdin).read_line(&mut line);
+                read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
+                check_token(line.trim())
+                    .map(Some)
+                    .map_err(|wrong| Failure::config(format!("standard input: {wrong}")))
+            }
+            Some(path) => read_token(path).map(Some),
+            None => {
+                let Some(token) = std::env::var_os("FLEETPULSE_TOKEN").filter(|token| !token.is_empty())
+                else {
+                    return Ok(None);
+                };
+                let token = check_token(&token.to_string_lossy());
+                token.map(Some).map_err(|wrong| Failure::config(format!("FLEETPULSE_TOKEN: {wrong}")))
+            }
+        }
+    }
+
+    fn format(&self) -> Format {
+        self.output.unwrap_or(if self.json { Format::Json } else { Format::Table })
+    }
+}
+
+/// How much of a list.
+#[derive(Args)]
+pub(super) struct Most {
+    /// Items at most [default: all, up to 1,000,000]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    max: Option<u32>,
+}
+
+/// One command's connection and output.
+pub(super) struct Client {
+    http: Http,
+    out: Out,
+}
+
+/// Does a command. Errors are JSON when its answers are.
+pub(super) fn run(
+    remote: &Remote,
+    what: &str,
+    work: impl FnOnce(&mut Client) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let format = remote.format();
+    let done = Target::find(remote)
+        .and_then(|target| Http::new(target, what))
+        .and_then(|http| work(&mut Client { http, out: Out::new(format) }));
+    done.map_err(|failure| if format.is_json() { failure.into_json() } else { failure })
+}
+
+impl Client {
+    /// Shows a list.
+    fn list(&mut self, call: &Call, columns: &[Column], most: &Most) -> Result<(), Failure> {
+        let wanted = most.max.map_or(CLIENT_ITEMS_MAX, |max| max as usize);
+        let mut list = List::new(&mut self.out, columns);
+        let more = self.http.each(call, wanted, |item| list.item(&item))?;
+        list.end()?;
+        if more && most.max.is_none() {
+            return Err(Failure::failed(format!(
+                "cut after {wanted} items; filter, or ask for more with --max"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Shows one thing.
+    fn show(&mut self, call: &Call, columns: &[Column]) -> Result<(), Failure> {
+        let document = self.http.call(call)?.body;
+        self.out.one(&document, columns)
+    }
+
+    /// Says what was done.
+    fn done(&mut self, sentence: &str, document: &Value) -> Result<(), Failure> {
+        self.out.done(sentence, document)
+    }
+
+    /// Asks before many things change or something is gone. Without a terminal nobody can be asked.
+    fn confirm(&self, question: &str, yes: bool) -> Result<(), Failure> {
+        if yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(Failure::usage(format!(
+                "{question} Say so with --yes; --dry-run shows what would happen"
+            )));
+        }
+        eprint!("{} [y/N] ", super::paint::clean(question));
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::failed("nothing was changed")),
+        }
+    }
+}
