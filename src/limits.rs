@@ -249,6 +249,24 @@ pub const JOB_EVERY_MIN: Duration = Duration::from_secs(1);
 pub const JOB_EVERY_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Time that a self-test or backup may take.
 pub const JOB_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Certificates of connected peers that are renewed in one round of questions and answers.
+pub const RENEWALS_AT_ONCE: usize = 64;
+/// Connected peers that wait for a renewal; those beyond are reported again later.
+pub const RENEWALS_WAITING: usize = 4 * RENEWALS_AT_ONCE;
+/// A peer whose certificate was not renewed is reported again after a tenth of what is left of it, and this at least.
+pub const RENEWAL_AGAIN_MIN: Duration = Duration::from_secs(1);
+/// One that still uses an older trust bundle is reported again after this long.
+pub const TRUST_TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// Strangers whose refused enrolments are kept in memory, about 200 bytes each.
+pub const STRANGERS_KEPT: usize = 256;
+/// Sensors whose refused enrolments are counted, so that they are noted only now and then.
+pub const ATTEMPT_SENSORS_MAX: usize = 4_096;
+/// Refused enrolments of one sensor that are noted at once ...
+pub const ATTEMPTS_NOTED_AT_ONCE: u32 = 8;
+/// ... and how long it takes until one more is.
+pub const ATTEMPTS_NOTED_EVERY: Duration = Duration::from_secs(600);
+/// Refused enrolments that are noted in one minute, of all sensors: each is an entry of the audit log.
+pub const ATTEMPTS_PER_MINUTE_MAX: u32 = 60;
 /// Time between two looks at disks, temperature and status file.
 pub const LOCAL_CHECK_EVERY: Duration = Duration::from_secs(2);
 /// A disk that takes longer is reported as unknown until it answers.
@@ -274,6 +292,14 @@ pub const ROOT_LIFE: Duration = Duration::from_secs(20 * 365 * 86_400);
 pub const INTERMEDIATE_LIFE: Duration = Duration::from_secs(4 * 365 * 86_400);
 /// Life of the server's own certificate, renewed at start when a third of it is left.
 pub const SERVER_CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// For how long a certificate that ran out may be renewed, when nobody asks for another time.
+pub const RENEWAL_GRACE: Duration = Duration::from_secs(90 * 86_400);
+/// Longest such time.
+pub const RENEWAL_GRACE_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// How far a sensor's clock may be from the server's when it enrols.
+pub const CLOCK_DRIFT_MAX: Duration = Duration::from_secs(120);
+/// Shortest life of a certificate that can be asked for.
+pub const PEER_CERTIFICATE_LIFE_MIN: Duration = Duration::from_secs(10);
 /// Life of a sensor's or gateway's certificate when nobody asks for another.
 pub const PEER_CERTIFICATE_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Longest life of a sensor's or gateway's certificate that can be asked for.

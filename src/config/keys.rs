@@ -70,6 +70,12 @@ keys! {
         |w: &[String]| period(w, Duration::from_secs(86_400), Duration::from_secs(3_650 * 86_400)), store.journal_keep, show_duration;
     "store.sensors_max", "Sensors that live state has room for, 1 to 16777216. Memory is taken as sensors are added.",
         |w: &[String]| number(w, 1, 1 << 24).map(|n| n as u32), store.sensors_max, show_plain;
+    "identity.certificate_life", "How long a sensor's or gateway's certificate is good, 10s to 366d. It is renewed by itself when a third is left. Shorter = a stolen key is of less use; longer = a sensor may be off for longer.",
+        |w: &[String]| period(w, limits::PEER_CERTIFICATE_LIFE_MIN, limits::PEER_CERTIFICATE_LIFE_MAX), identity.certificate_life, show_duration;
+    "identity.renewal_grace", "For how long a certificate that ran out may still be renewed, 0s to 3660d; after that the sensor is activated again.",
+        |w: &[String]| period(w, Duration::ZERO, limits::RENEWAL_GRACE_MAX), identity.renewal_grace, show_duration;
+    "identity.clock_drift_max", "How far a sensor's clock may be from the server's when it enrols, 1s to 1d.",
+        |w: &[String]| period(w, Duration::from_secs(1), Duration::from_secs(86_400)), identity.clock_drift_max, show_duration;
     "log.level", "error, warn, info or debug, or a filter such as `info,fleetpulse::ingest=debug`.",
         level, log.level, show_quoted;
     "log.format", "`text` for people, `json` for machines.",

@@ -37,8 +37,21 @@ mod used {
         pub health: Health,
         /// Journal, checkpoint, history.
         pub store: Store,
+        /// Certificates of sensors and gateways.
+        pub identity: Identity,
         /// What is logged and how.
         pub log: Log,
+    }
+
+    /// Certificates of sensors and gateways.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Identity {
+        /// How long one is good.
+        pub certificate_life: Duration,
+        /// For how long one that ran out may be renewed.
+        pub renewal_grace: Duration,
+        /// How far a sensor's clock may be from ours when it enrols.
+        pub clock_drift_max: Duration,
     }
 
     /// The QUIC side.
@@ -142,6 +155,11 @@ mod used {
                     journal_keep: Duration::from_secs(90 * 86_400),
                     sensors_max: 1 << 20,
                 },
+                identity: Identity {
+                    certificate_life: limits::PEER_CERTIFICATE_LIFE,
+                    renewal_grace: limits::RENEWAL_GRACE,
+                    clock_drift_max: limits::CLOCK_DRIFT_MAX,
+                },
                 log: Log { level: "info".into(), format: LogFormat::Text },
             }
         }
@@ -149,7 +167,7 @@ mod used {
 }
 
 #[cfg(feature = "server")]
-pub use used::{Config, Health, Http, Ingest, Log, LogFormat, Store};
+pub use used::{Config, Health, Http, Identity, Ingest, Log, LogFormat, Store};
 
 /// A setting that can't be used: names the key, the value, where it was written, and what would be right.
 #[cfg(feature = "server")]

@@ -70,7 +70,8 @@ impl ConnectedControl {
         self.post_to(owner.ok_or(AskError::NotConnected)?, message)
     }
 
-    fn post_to(
+    /// Asks whoever has this connection. As [`ConnectedControl::post`].
+    pub fn post_to(
         &self,
         owner: OwnerRef,
         message: ToSensor,

@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKey
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{self, FileError};
+use super::signed::sha256;
 use super::signing::SigningSlot;
 use super::trust::{ClientIdentity, TrustBundle, TrustError};
 use super::verify::{Leaf, LeafError, PeerIdentity, parse_leaf};
@@ -109,6 +110,8 @@ pub struct Signed {
     pub chain_pem: String,
     /// What it says.
     pub leaf: Leaf,
+    /// SHA-256 of its public key (SubjectPublicKeyInfo).
+    pub key: [u8; 32],
 }
 
 /// The certificate authority of one installation.
@@ -250,7 +253,10 @@ impl Authority {
         let certificate = request.signed_by(&self.issuer).map_err(crypto)?;
         let leaf =
             parse_leaf(certificate.der()).map_err(|error: LeafError| CsrError::Crypto(error.to_string()))?;
-        Ok(Signed { chain_pem: format!("{}{}", certificate.pem(), self.intermediate_pem), leaf })
+        let key = X509Certificate::from_der(certificate.der())
+            .map(|(_, read)| sha256(read.public_key().raw))
+            .map_err(|error| CsrError::Crypto(error.to_string()))?;
+        Ok(Signed { chain_pem: format!("{}{}", certificate.pem(), self.intermediate_pem), leaf, key })
     }
 
     /// A fresh key with a certificate through [`Authority::sign_csr`]: for demonstrations, load and tests.

@@ -42,6 +42,8 @@ pub use folder::IdentityFolder;
 #[cfg(feature = "server")]
 mod authority;
 #[cfg(feature = "server")]
+mod claim;
+#[cfg(feature = "server")]
 mod keys;
 #[cfg(feature = "server")]
 mod revocation;
@@ -52,6 +54,8 @@ mod signing;
 
 #[cfg(feature = "server")]
 pub use authority::{Authority, AuthorityError, CsrError, ServerCertificate, Signed};
+#[cfg(feature = "server")]
+pub use claim::{ClaimError, verify_claim};
 #[cfg(feature = "server")]
 pub use keys::{Keys, TicketSealer};
 #[cfg(feature = "server")]

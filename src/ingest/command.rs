@@ -70,6 +70,13 @@ pub enum ShardCommand {
     },
     /// Close all connections that came with these certificates.
     Revoke(Arc<HashSet<Serial>>),
+    /// A peer keeps a new certificate (DER): its session goes by it from now on.
+    Renewed {
+        /// Its connection.
+        owner: OwnerRef,
+        /// The certificate.
+        leaf: Box<[u8]>,
+    },
     /// The answer to a request on the enrolment port.
     Enrolled(Arc<EnrolVerdict>),
     /// Judge every connection's certificate again.

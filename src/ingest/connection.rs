@@ -14,6 +14,7 @@ use super::enrol::{Enrolling, Enrolments};
 use super::session::{Env, LeafCheck, Session};
 use super::timers::Armed;
 use super::tls::PeerLeaf;
+use crate::identity::parse_leaf;
 use crate::limits::{
     ACK_ELICIT_EVERY_PACKETS, CONNECTION_WINDOW_BYTES, CONTROL_MESSAGE_BYTES_MAX, CONTROLS_PER_CONNECTION,
     GATEWAY_WINDOW_BYTES, GATEWAY_WINDOW_BYTES_TOTAL,
@@ -49,6 +50,8 @@ pub(super) struct Conn {
     controls: Vec<PendingControl>,
     /// Of a connection to the enrolment port.
     pub enrolling: Option<Box<Enrolling>>,
+    /// The certificate that the peer got on this connection.
+    renewed: Option<Box<[u8]>>,
 }
 
 struct PendingControl {
@@ -113,6 +116,7 @@ impl Conn {
             window: 0,
             controls: Vec::new(),
             enrolling: None,
+            renewed: None,
         }
     }
 
@@ -200,8 +204,20 @@ impl Conn {
         }
     }
 
-    /// The certificate that the peer showed.
+    /// The peer keeps another certificate from now on.
+    pub(super) fn renewed(&mut self, leaf: Box<[u8]>, step: &mut Step<'_>) {
+        if let Ok(read) = parse_leaf(&leaf)
+            && self.session.renewed(&read, &step.env)
+        {
+            self.renewed = Some(leaf);
+        }
+    }
+
+    /// The certificate that the peer showed, or got since.
     fn leaf(&self) -> Option<Box<[u8]>> {
+        if let Some(leaf) = &self.renewed {
+            return Some(leaf.clone());
+        }
         let leaf = self.quic.crypto_session().peer_identity()?;
         leaf.downcast::<PeerLeaf>().ok().map(|leaf| leaf.0)
     }

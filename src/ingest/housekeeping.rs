@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::command::DrainPlan;
 use super::connection::{Conn, Phase, Said};
+use super::renewable::Renewable;
 use super::shard::{Shard, TICK, Work};
 use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND, SESSION_SILENCE_MIN};
 use crate::live::OwnerRef;
-use crate::time::{Clock, MonoNanos};
+use crate::time::{Clock, MonoNanos, UnixMillis};
 use crate::wire::close::CloseCode;
 use crate::wire::control::{OperationRef, ToSensor};
 
@@ -152,6 +153,19 @@ impl Shard {
                 let message = ToSensor::SetInterval { of: HINT, interval_ms };
                 self.control(place, now, |conn, step| conn.control(&message, None, None, step));
             }
+            self.look_for_renewal(place, now, unix);
+        }
+    }
+
+    /// Reports a peer that needs a new certificate or trust bundle. When nobody takes the report, it is made again.
+    fn look_for_renewal(&mut self, place: u32, now: MonoNanos, unix: UnixMillis) {
+        let trust = self.p.trust_generation.load(std::sync::atomic::Ordering::Relaxed);
+        let key = self.key(place as usize);
+        let Some(conn) = self.conns[place as usize].as_deref_mut() else { return };
+        let Some(identity) = conn.session.identity() else { return };
+        if let Some(certificate) = conn.session.needs(trust, now, unix) {
+            let owner = OwnerRef { node: self.p.node, shard: self.p.number, connection: key };
+            let _ = self.p.renewals.try_send(Renewable { owner, identity, certificate });
         }
     }
 

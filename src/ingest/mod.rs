@@ -27,6 +27,7 @@ mod enrol;
 mod housekeeping;
 mod keys;
 mod receive;
+mod renewable;
 mod sendmmsg;
 mod session;
 mod shard;
@@ -57,6 +58,7 @@ pub use counters::{
 };
 pub use enrol::{EnrolJudge, EnrolVerdict, NoEnrolment};
 pub use keys::IngestKeys;
+pub use renewable::Renewable;
 pub use session::{Began, Env, GatewaySession, LeafCheck, SensorSession, Session};
 
 use admission::PeerLog;
@@ -221,6 +223,8 @@ pub struct Ingest {
     tls: Arc<SharedTls>,
     token_key: Arc<dyn HandshakeTokenKey>,
     interval_ms: Arc<AtomicU32>,
+    trust_generation: Arc<AtomicU32>,
+    renewals: crossbeam::channel::Receiver<Renewable>,
     node: u16,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Kept until all threads ended: a socket that closes alone would shift the others' places.
@@ -256,11 +260,14 @@ impl Ingest {
             Arc::new(SharedTls { generation: AtomicU64::new(1), configs: Mutex::new((main, enrolment)) });
         let interval =
             config.interval.map_or(0, |interval| u32::try_from(interval.as_millis()).unwrap_or(u32::MAX));
+        let (sender, renewals) = crossbeam::channel::bounded(limits::RENEWALS_WAITING);
         let builder = Builder {
             parts,
             counters: Arc::new(IngestCounters::new(config.shards)),
             tls: Arc::clone(&tls),
             interval_ms: Arc::new(AtomicU32::new(interval)),
+            trust_generation: Arc::default(),
+            renewals: sender,
             log: PeerLog::default(),
         };
 
@@ -300,6 +307,8 @@ impl Ingest {
             tls,
             token_key,
             interval_ms: builder.interval_ms,
+            trust_generation: builder.trust_generation,
+            renewals,
             node: parts.node,
             threads: Mutex::new(Vec::new()),
             _group: group,
@@ -396,6 +405,16 @@ impl Ingest {
         self.interval_ms.store(millis, Ordering::Relaxed);
     }
 
+    /// Peers whose heartbeats say that they use an older trust bundle than this are reported.
+    pub fn set_trust_generation(&self, generation: u32) {
+        self.trust_generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Connected peers that need a new certificate or trust bundle, each now and then until it has it.
+    pub fn renewals(&self) -> crossbeam::channel::Receiver<Renewable> {
+        self.renewals.clone()
+    }
+
     /// Sends everybody away, each told when to come back, and takes nobody in. See [`Ingest::drained`].
     pub fn drain(&self, plan: DrainPlan) -> Result<(), InboxError> {
         self.post_all(&ShardCommand::Drain(plan))
@@ -477,6 +496,8 @@ struct Builder<'a> {
     counters: Arc<IngestCounters>,
     tls: Arc<SharedTls>,
     interval_ms: Arc<AtomicU32>,
+    trust_generation: Arc<AtomicU32>,
+    renewals: crossbeam::channel::Sender<Renewable>,
     log: PeerLog,
 }
 
@@ -520,6 +541,8 @@ impl Builder<'_> {
                 pulse: Arc::default(),
                 tls: Arc::clone(&self.tls),
                 interval_ms: Arc::clone(&self.interval_ms),
+                trust_generation: Arc::clone(&self.trust_generation),
+                renewals: self.renewals.clone(),
                 log: self.log.clone(),
                 clock: parts.clock,
                 enrolments: None,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::counters::ShardCounters;
+use super::renewable::Dates;
 use crate::identity::{Leaf, PeerIdentity, Serial};
 use crate::limits::{
     GATEWAY_FRAMES_PER_SECOND, GATEWAY_SENSORS_MAX, INTERVAL_TOLD_AGAIN, PARTIAL_FRAME_TIMEOUT,
@@ -102,8 +103,10 @@ struct Relay {
 #[derive(Debug)]
 struct Common {
     serial: Serial,
-    not_after: UnixMillis,
+    dates: Dates,
     heard: MonoNanos,
+    /// Trust bundle in use, as far as it is known: from heartbeats, or because it was told. Zero: not known.
+    trust_generation: u32,
 }
 
 /// A session began; who had the place before has to go.
@@ -118,7 +121,12 @@ pub struct Began {
 impl Session {
     /// After the handshake: the leaf was judged good; takes the slot.
     pub fn begin(leaf: &Leaf, owner: OwnerRef, env: &Env<'_>) -> Result<(Session, Began), CloseCode> {
-        let common = Common { serial: leaf.serial, not_after: leaf.not_after, heard: env.now() };
+        let common = Common {
+            serial: leaf.serial,
+            dates: Dates::new(leaf.not_before, leaf.not_after),
+            heard: env.now(),
+            trust_generation: 0,
+        };
         match leaf.identity {
             PeerIdentity::Sensor(id) => {
                 let slot = env.live.find(id).ok_or(CloseCode::UnknownIdentity)?;
@@ -174,6 +182,37 @@ impl Session {
     /// The certificate's serial.
     pub fn serial(&self) -> Option<&Serial> {
         self.common().map(|common| &common.serial)
+    }
+
+    fn common_mut(&mut self) -> Option<&mut Common> {
+        match self {
+            Session::None => None,
+            Session::Sensor(sensor) => Some(&mut sensor.common),
+            Session::Gateway(gateway) => Some(&mut gateway.common),
+        }
+    }
+
+    /// The peer keeps this certificate from now on. `false`: it is not its own.
+    pub fn renewed(&mut self, leaf: &Leaf, env: &Env<'_>) -> bool {
+        if self.identity() != Some(leaf.identity) {
+            return false;
+        }
+        if let Some(common) = self.common_mut() {
+            common.serial = leaf.serial;
+            common.dates = Dates::new(leaf.not_before, leaf.not_after);
+        }
+        if let Session::Sensor(sensor) = self {
+            env.live.renew(sensor.slot, sensor.epoch, leaf.not_after);
+        }
+        true
+    }
+
+    /// True when a new certificate (`Some(true)`) or only a newer trust bundle (`Some(false)`) is needed, and was not
+    /// asked for of late.
+    pub fn needs(&mut self, trust_generation: u32, now: MonoNanos, unix: UnixMillis) -> Option<bool> {
+        let common = self.common_mut()?;
+        let older = common.trust_generation != 0 && common.trust_generation < trust_generation;
+        common.dates.due(older, now, unix)
     }
 
     fn common(&self) -> Option<&Common> {
@@ -282,7 +321,7 @@ impl Session {
 
     /// Looked at every few seconds: does it have to go, because of its certificate or its stream?
     pub fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<(), CloseCode> {
-        if self.common().is_some_and(|common| common.not_after < unix) {
+        if self.common().is_some_and(|common| common.dates.not_after < unix) {
             return Err(CloseCode::CertificateExpired);
         }
         let stalled = |since: MonoNanos| now.since(since) >= PARTIAL_FRAME_TIMEOUT;
@@ -366,6 +405,7 @@ impl SensorSession {
             return self.refuse(CloseCode::NotCovered, "not_covered", env);
         }
         self.interval_ms = frame.known.interval_ms.to_native();
+        self.common.trust_generation = frame.known.trust_generation.to_native();
         let writer = Writer::Direct { epoch: self.epoch };
         let observed = env.live.observe_receipt(self.slot, writer, &frame, env.receipt);
         env.counters.observed[observed.index()].add(1);

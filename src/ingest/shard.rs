@@ -22,6 +22,7 @@ use super::connection::{Conn, Left, Phase, Said, Step};
 use super::counters::{HANDSHAKE_FAILURES, ShardCounters, handshake_failure};
 use super::enrol::Enrolments;
 use super::housekeeping::{Draining, Round};
+use super::renewable::Renewable;
 use super::session::{Env, LeafCheck};
 use super::socket::Socket;
 use super::timers::Timers;
@@ -57,6 +58,10 @@ pub(super) struct ShardParts {
     pub pulse: Arc<Pulse>,
     pub tls: Arc<SharedTls>,
     pub interval_ms: Arc<std::sync::atomic::AtomicU32>,
+    /// Trust bundle that peers should use.
+    pub trust_generation: Arc<std::sync::atomic::AtomicU32>,
+    /// Where peers are reported that need a new certificate or trust bundle.
+    pub renewals: crossbeam::channel::Sender<Renewable>,
     pub log: PeerLog,
     pub clock: SystemClock,
     /// Of the enrolment port.
@@ -461,6 +466,11 @@ impl Shard {
                     }
                     None => super::connection::answer(reply, Err(super::ControlFailure::NotConnected)),
                 },
+                ShardCommand::Renewed { owner, leaf } => {
+                    if let Some(place) = self.find(owner.connection) {
+                        self.step(place, now, |conn, step| conn.renewed(leaf, step));
+                    }
+                }
                 ShardCommand::Enrolled(verdict) => {
                     if let Some(enrolments) = &mut self.p.enrolments {
                         enrolments.answered(verdict.source);

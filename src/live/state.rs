@@ -185,8 +185,7 @@ impl LiveState {
             // Stragglers of an older boot come over the older connection, which is refused from here on. What
             // comes over this one is the truth, also when an earlier boot is back (one key in two machines).
             guard.set(words::BOOT_BEFORE, 0);
-            let not_after = u32::try_from(cert_not_after.0 / 1_000).unwrap_or(u32::MAX).max(1);
-            guard.set(words::GATEWAY_CERT, words::join(0, not_after));
+            guard.set(words::GATEWAY_CERT, words::join(0, not_after_word(cert_not_after)));
             guard.set(words::LAST_TRANSPORT, guard.get(words::LAST_TRANSPORT).max(now.0));
             let (mut reconnects, mut replacements) = words::halves(guard.get(words::RECONNECTS_REPLACED));
             if epoch > 1 {
@@ -205,6 +204,19 @@ impl LiveState {
         })?;
         self.gateways.sensor_moved(gateway, None);
         Ok(taken)
+    }
+
+    /// The owner of the slot has another certificate. `false`: it does not own the slot any more.
+    pub fn renew(&self, handle: SlotHandle, epoch: u64, cert_not_after: UnixMillis) -> bool {
+        let renewed = self.patiently(handle, |_, _, guard| {
+            let owns = owns(guard, epoch);
+            if owns {
+                let (gateway, _) = words::halves(guard.get(words::GATEWAY_CERT));
+                guard.set(words::GATEWAY_CERT, words::join(gateway, not_after_word(cert_not_after)));
+            }
+            owns
+        });
+        renewed.unwrap_or(false)
     }
 
     /// The connection ended. `false`: it did not own the slot any more.
@@ -426,6 +438,11 @@ pub(super) fn ring_push<const N: usize>(
     let (low, high) = words::halves(guard.get(word));
     let at = quarters(at);
     guard.set(word, if place.is_multiple_of(2) { words::join(at, high) } else { words::join(low, at) });
+}
+
+/// In seconds; zero says that there is none.
+fn not_after_word(at: UnixMillis) -> u32 {
+    u32::try_from(at.0 / 1_000).unwrap_or(u32::MAX).max(1)
 }
 
 pub(super) fn gateway_of(word: u64) -> Option<GatewayIndex> {

@@ -50,6 +50,9 @@ pub enum ChangeError {
     /// It could not be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Certificates could not be revoked.
+    #[error(transparent)]
+    Revoke(#[from] FileError),
 }
 
 impl DataDir {
@@ -76,6 +79,7 @@ impl DataDir {
     ) -> Result<Batch, ChangeError> {
         let batch = self.register.apply(commands, actor, at)?;
         if !batch.is_empty() {
+            super::fleet::revoke(&batch, &self.revocations)?;
             self.position = self.store.register.append(self.position, &batch)?;
             self.register.fold(&batch).expect("a batch that the register made folds into it");
         }

@@ -11,6 +11,7 @@ mod numbers;
 mod overlay;
 mod policies;
 mod quiet;
+mod revoke;
 mod show;
 #[cfg(test)]
 mod shown_tests;
@@ -21,9 +22,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 
 pub use numbers::{Number, Numbers};
 pub use policies::{PoliciesFull, Published};
+pub(super) use revoke::revoke;
 
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register};
 use crate::health::{Lookup, Policy};
+use crate::identity::{FileError, Revocations};
 use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
 use crate::store::{Position, Store, StoreError};
 use crate::time::UnixMillis;
@@ -40,6 +43,9 @@ pub enum CommandError {
     /// It could not be made durable.
     #[error("the change could not be stored and was not made: {0}")]
     Store(#[from] StoreError),
+    /// Certificates could not be revoked.
+    #[error("the certificates could not be revoked, and the change was not made: {0}")]
+    Revoke(#[from] FileError),
     /// Live state has no room for it.
     #[error(transparent)]
     Full(#[from] NoRoom),
@@ -111,6 +117,7 @@ pub struct FleetService {
     store: Arc<Store>,
     live: Arc<LiveState>,
     closer: OnceLock<Closer>,
+    revocations: OnceLock<Arc<Revocations>>,
     desired: Desired,
     /// What live state was told. Taken after the register.
     shown: Mutex<Shown>,
@@ -162,6 +169,7 @@ impl FleetService {
             store,
             live,
             closer: OnceLock::new(),
+            revocations: OnceLock::new(),
             desired,
             shown: Mutex::new(Shown::new(policy.clone())),
             published: Published::new(policy),
@@ -181,6 +189,12 @@ impl FleetService {
     pub fn close_through(&self, closer: Closer) {
         // Set once by the server's start; a second call would be a mistake of ours that changes nothing.
         let _ = self.closer.set(closer);
+    }
+
+    /// From now on certificates that the register takes back are revoked there.
+    pub fn revoke_through(&self, revocations: Arc<Revocations>) {
+        // As above.
+        let _ = self.revocations.set(revocations);
     }
 
     /// The register, for reading.
@@ -230,6 +244,9 @@ impl FleetService {
         }
         self.room_for(&batch)
             .inspect_err(|error| tracing::warn!(%error, "a change of the fleet is refused"))?;
+        if let Some(revocations) = self.revocations.get() {
+            revoke(&batch, revocations)?;
+        }
         *position = self.store.register.append(*position, &batch)?;
         self.register
             .write()

@@ -11,9 +11,13 @@
 //!
 //! A server is started and stopped only through [`Server`], by the command line and by tests alike.
 
+pub mod activation;
+pub mod attempts;
+mod cert_renewal;
 mod checkpoint;
 pub mod data;
 pub mod enlist;
+pub mod enrolment;
 pub mod fleet;
 mod historian;
 mod journal;
@@ -37,8 +41,11 @@ pub use historian::HistoryStats;
 pub use journal::{JournalStats, subject_document, subject_of};
 pub use sweeper::{Board, Judge, Totals};
 
+use activation::{Activations, Endpoints};
+use cert_renewal::CertRenewalThread;
 use checkpoint::CheckpointThread;
 use data::{DataDir, DataError};
+use enrolment::{CertificateRules, Enrolment};
 use fleet::{CommandError, Defaults, Desired, FleetService, NoRoom};
 use historian::HistoryThread;
 use journal::JournalThread;
@@ -50,14 +57,13 @@ use tap::{Tap, Taps, TooManyTaps};
 use view::View;
 
 use crate::config::Config;
+use crate::control::ConnectedControl;
 use crate::export::{Figures, Source};
 use crate::fleet::{Actor, Batch, Command};
 use crate::health::{ActiveMessage, Engine, Policy, RuleId, VersionTable};
 use crate::http::{Http, HttpConfig, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
-use crate::ingest::{
-    DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, NoEnrolment, RegisterCheck,
-};
+use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::{LiveState, image};
 use crate::store::{EntryKind, Store, StoreError};
@@ -122,6 +128,8 @@ pub struct Server {
     store: Arc<Store>,
     live: Arc<LiveState>,
     fleet: Arc<FleetService>,
+    enrolment: Arc<Enrolment>,
+    activations: Arc<Activations>,
     ingest: Arc<Ingest>,
     judge: Arc<Judge>,
     board: Arc<Board>,
@@ -168,18 +176,30 @@ impl Server {
         let authority = Arc::new(authority);
         let tls =
             ServerTls::build(&authority, &keys, &config.ingest.server_names, Arc::clone(&shared_clock))?;
+        let rules = certificate_rules(&config);
+        let enrolment = Arc::new(Enrolment::new(
+            Arc::clone(&fleet),
+            Arc::clone(&authority),
+            Arc::clone(&revocations),
+            rules,
+        ));
+        fleet.revoke_through(Arc::clone(&revocations));
         let parts = IngestParts {
             live: Arc::clone(&live),
             tls,
             keys: (&*keys).into(),
             check: Arc::new(RegisterCheck::new(Arc::clone(&live), Arc::clone(&revocations))),
-            enrol: Arc::new(NoEnrolment),
+            enrol: Arc::clone(&enrolment) as _,
             clock,
             node: 0,
         };
         let ingest = Arc::new(Ingest::start(&ingest_config(&config), &parts)?);
         judge.engine().note_start(clock.mono());
         close_through(&fleet, &ingest);
+        let (port, enrol_port) = (ingest.local_addr().port(), ingest.enrol_addr().port());
+        let endpoints = Endpoints::new(&config.ingest.server_names, port, enrol_port);
+        let activations =
+            Activations::new(Arc::clone(&fleet), Arc::clone(&authority), endpoints, rules.drift_max);
 
         let (transitions, taken) = bounded(TRANSITIONS_QUEUE);
         let (durable, written) = bounded(TRANSITIONS_QUEUE);
@@ -244,6 +264,17 @@ impl Server {
             clock: Arc::clone(&shared_clock),
             stop: stop_rest.clone(),
         };
+        ingest.set_trust_generation(authority.trust().generation);
+        let cert_renewal = CertRenewalThread {
+            due: ingest.renewals(),
+            fleet: Arc::clone(&fleet),
+            authority: Arc::clone(&authority),
+            ingest: Arc::clone(&ingest),
+            control: ConnectedControl::new(Arc::clone(&live), Arc::clone(&ingest)),
+            rules,
+            clock: Arc::clone(&shared_clock),
+            stop: stop_rest.clone(),
+        };
         let view = Arc::new(View {
             clock,
             cadence: config.health.cadence,
@@ -269,6 +300,7 @@ impl Server {
             spawn("checkpoint", move || checkpoint.run())?,
             spawn("history", move || history.run())?,
             spawn("renewal", move || renewal.run())?,
+            spawn("cert-renewal", move || cert_renewal.run())?,
             spawn("probe", move || probe.run())?,
         ];
         Ok(Server {
@@ -280,6 +312,8 @@ impl Server {
             store,
             live,
             fleet,
+            enrolment,
+            activations: Arc::new(activations),
             ingest,
             judge,
             board,
@@ -301,7 +335,7 @@ impl Server {
         self.ingest.local_addr()
     }
 
-    /// Where sensors will enrol.
+    /// Where sensors enrol.
     pub fn enrol_addr(&self) -> SocketAddr {
         self.ingest.enrol_addr()
     }
@@ -329,6 +363,16 @@ impl Server {
     /// The register at work.
     pub fn fleet(&self) -> &Arc<FleetService> {
         &self.fleet
+    }
+
+    /// Judges enrolments, and remembers those of strangers.
+    pub fn enrolment(&self) -> &Arc<Enrolment> {
+        &self.enrolment
+    }
+
+    /// Makes activation files.
+    pub fn activations(&self) -> &Arc<Activations> {
+        &self.activations
     }
 
     /// Signs certificates.
@@ -455,6 +499,15 @@ fn ingest_config(config: &Config) -> IngestConfig {
         connections_per_shard: config.ingest.connections_per_shard,
         receive_buffer_bytes: config.ingest.receive_buffer_bytes,
         interval: Some(config.ingest.interval),
+    }
+}
+
+fn certificate_rules(config: &Config) -> CertificateRules {
+    let identity = &config.identity;
+    CertificateRules {
+        life: identity.certificate_life,
+        grace: identity.renewal_grace,
+        drift_max: identity.clock_drift_max,
     }
 }
 

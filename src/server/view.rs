@@ -100,6 +100,7 @@ impl From<CommandError> for ApplyError {
         match error {
             CommandError::Refused(refusal) => ApplyError::Refused(refusal),
             CommandError::Store(error) => ApplyError::Store(error.to_string()),
+            CommandError::Revoke(error) => ApplyError::Store(error.to_string()),
             CommandError::Full(error) => ApplyError::Full(error.to_string()),
         }
     }

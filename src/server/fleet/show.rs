@@ -161,7 +161,10 @@ impl FleetService {
         if facts.may_report() {
             return Ok(None);
         }
-        Ok(self.live.owner(slot).map(|owner| (owner, CloseCode::NotActive)))
+        let had = before.is_some_and(|before| !before.more.credentials.is_empty());
+        let revoked = had && sensor.more.credentials.is_empty();
+        let code = if revoked { CloseCode::CertificateRevoked } else { CloseCode::NotActive };
+        Ok(self.live.owner(slot).map(|owner| (owner, code)))
     }
 
     /// Shows all sensors of these sites again: what applies to a site changed.

@@ -1,0 +1,153 @@
+//! Certificates and trust bundles of connected peers, renewed while they are connected.
+//!
+//! A shard that looks at its sessions now and then reports those of whose certificate less than a third is left, or
+//! that still use an older trust bundle ([`Renewable`]). This thread takes a bounded number of them at a time through
+//! one exchange: the peer is asked for a request, its certificate is signed, the register takes the serial durably,
+//! the peer gets the certificate, and only when it says that it has kept it, its shard takes the new dates. The
+//! connection stays; the new certificate is shown with the next one.
+//!
+//! What goes wrong is tried again: the shard reports again after a while, sooner when little time is left. So nothing
+//! is kept here between two rounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::enrolment::{CertificateRules, credential};
+use super::fleet::FleetService;
+use super::stop::StopSignal;
+use crate::control::ConnectedControl;
+use crate::fleet::{Actor, ActorKind, Command};
+use crate::identity::{Authority, PeerIdentity, Signed};
+use crate::ingest::{ControlFailure, Ingest, Renewable, ShardCommand};
+use crate::limits::{CONTROL_TIMEOUT, RENEWALS_AT_ONCE};
+use crate::time::Clock;
+use crate::wire::control::{FromSensor, OperationRef, ToSensor};
+
+/// How long the thread waits for the next report, and so for the word to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// An answer comes by then, or its absence is told.
+const PATIENCE: Duration = CONTROL_TIMEOUT.saturating_add(Duration::from_secs(2));
+/// Hints and renewals belong to no recorded operation: what goes wrong is begun anew.
+const NO_OPERATION: OperationRef = OperationRef { operation: 0, offset: 0 };
+
+pub(super) struct CertRenewalThread {
+    pub due: Receiver<Renewable>,
+    pub fleet: Arc<FleetService>,
+    pub authority: Arc<Authority>,
+    pub ingest: Arc<Ingest>,
+    pub control: ConnectedControl,
+    pub rules: CertificateRules,
+    pub clock: Arc<dyn Clock>,
+    pub stop: StopSignal,
+}
+
+type Waiting = Receiver<Result<FromSensor, ControlFailure>>;
+
+impl CertRenewalThread {
+    /// Until told to stop.
+    pub(super) fn run(self) {
+        while !self.stop.stopped() {
+            let first = match self.due.recv_timeout(LOOK_EVERY) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut peers = vec![first];
+            peers.extend(self.due.try_iter().take(RENEWALS_AT_ONCE - 1));
+            self.round(peers);
+        }
+    }
+
+    fn round(&self, peers: Vec<Renewable>) {
+        let (renew, only_trust): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| peer.certificate);
+        let bundles = only_trust.into_iter().map(|peer| (self.say(&peer, self.certificate(None)), peer));
+        let bundles: Vec<_> = bundles.collect();
+        let asked: Vec<_> = renew
+            .into_iter()
+            .map(|peer| (self.say(&peer, ToSensor::Renew { of: NO_OPERATION }), peer))
+            .collect();
+        let mut given = Vec::new();
+        for (waiting, peer) in asked {
+            if let Some(FromSensor::Csr { csr, .. }) = self.hear(waiting, &peer)
+                && let Some(signed) = self.grant(&peer, &csr)
+            {
+                given.push((self.say(&peer, self.certificate(Some(&signed.chain_pem))), peer, signed));
+            }
+        }
+        for (waiting, peer, signed) in given {
+            if let Some(FromSensor::Done { .. }) = self.hear(waiting, &peer) {
+                self.taken(&peer, &signed);
+            }
+        }
+        for (waiting, peer) in bundles {
+            self.hear(waiting, &peer);
+        }
+    }
+
+    fn certificate(&self, chain: Option<&str>) -> ToSensor {
+        ToSensor::Certificate {
+            of: NO_OPERATION,
+            chain_pem: chain.map(str::to_owned),
+            trust_pem: Some(self.authority.trust_pem().to_owned()),
+        }
+    }
+
+    fn say(&self, peer: &Renewable, message: ToSensor) -> Option<Waiting> {
+        let posted = self.control.post_to(peer.owner, message);
+        posted.inspect_err(|error| tracing::debug!(peer = %peer.identity, %error, "not asked")).ok()
+    }
+
+    fn hear(&self, waiting: Option<Waiting>, peer: &Renewable) -> Option<FromSensor> {
+        match waiting?.recv_timeout(PATIENCE) {
+            Ok(Ok(FromSensor::Refused { reason, .. })) => {
+                tracing::warn!(peer = %peer.identity, %reason, "a certificate or trust bundle was not renewed");
+                None
+            }
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %peer.identity, %error, "a certificate or trust bundle was not renewed");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Signs, and has the register take it.
+    fn grant(&self, peer: &Renewable, csr: &[u8]) -> Option<Signed> {
+        let now = self.clock.unix();
+        let signed = match self.authority.sign_csr(csr, peer.identity, self.rules.life, now) {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::warn!(peer = %peer.identity, %error, "a certificate was not renewed");
+                return None;
+            }
+        };
+        if let PeerIdentity::Sensor(id) = peer.identity {
+            let command = Command::Renew { id, credential: credential(&signed.leaf) };
+            let actor = Actor { kind: ActorKind::Peer, name: id.to_string(), from: None };
+            if let Err(error) = self.fleet.apply(&[command], actor, now) {
+                tracing::warn!(sensor = %id, %error, "a certificate was not renewed");
+                return None;
+            }
+        }
+        Some(signed)
+    }
+
+    /// The peer keeps it: its session goes by the new dates.
+    fn taken(&self, peer: &Renewable, signed: &Signed) {
+        let Ok(leaf) = CertificateDer::from_pem_slice(signed.chain_pem.as_bytes()) else { return };
+        let command = ShardCommand::Renewed { owner: peer.owner, leaf: Box::from(leaf.as_ref()) };
+        match self.ingest.post(usize::from(peer.owner.shard), command) {
+            Ok(()) => {
+                tracing::info!(peer = %peer.identity, serial = %signed.leaf.serial, "certificate renewed");
+            }
+            Err(error) => {
+                tracing::warn!(peer = %peer.identity, %error, "renewed, but the connection ends with the old certificate");
+            }
+        }
+    }
+}
