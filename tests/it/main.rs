@@ -3,6 +3,7 @@
 mod agent;
 mod api;
 mod demo;
+mod enrol;
 mod export;
 mod ingest;
 mod load;
