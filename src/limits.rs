@@ -605,3 +605,5 @@ pub const CLIENT_ITEMS_MAX: usize = 1_000_000;
 pub const CLIENT_LOOKED_THROUGH_MAX: usize = 100_000;
 /// Things of one name that a message names.
 pub const CLIENT_CANDIDATES_SHOWN: usize = 10;
+/// Sensors that one command changes.
+pub const CLIENT_CHOSEN_MAX: usize = 10_000;

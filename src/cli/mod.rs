@@ -65,8 +65,28 @@ enum Command {
     Load(Box<load::Load>),
     /// Check that a file was signed by the server and is unchanged
     Verify(verify::Verify),
+    /// Sign in at a server, and keep a token in a profile
+    Login(client::Login),
+    /// Make the profile's token void
+    Logout(client::Logout),
+    /// List, onboard, edit, move, mute and delete sensors
+    Sensors(Box<client::Sensors>),
+    /// Places: owners, tags, maintenance windows
+    Sites(Box<client::Sites>),
+    /// Segments of sites
+    Zones(client::Zones),
+    /// Who owns sites and sensors
+    Subscriptions(client::Subscriptions),
+    /// Relays, and the sites that each speaks for
+    Gateways(client::Gateways),
+    /// Health thresholds and heartbeat intervals of a subscription, site, zone or sensor
+    Policy(client::Policy),
     /// What is wrong now, and what was
     Messages(client::Messages),
+    /// Who may sign in, and do what
+    Users(client::Users),
+    /// Secrets for programs
+    Tokens(client::Tokens),
     /// Print a script that completes commands and flags in a shell
     Completion(completion::Completion),
 }
@@ -140,7 +160,17 @@ pub fn main() -> ExitCode {
         Command::Ca(ca) => ca.run(),
         Command::Load(load) => load.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Login(login) => login.run(),
+        Command::Logout(logout) => logout.run(),
+        Command::Sensors(sensors) => sensors.run(),
+        Command::Sites(sites) => sites.run(),
+        Command::Zones(zones) => zones.run(),
+        Command::Subscriptions(subscriptions) => subscriptions.run(),
+        Command::Gateways(gateways) => gateways.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Messages(messages) => messages.run(),
+        Command::Users(users) => users.run(),
+        Command::Tokens(tokens) => tokens.run(),
         Command::Completion(completion) => completion.run(&mut Arguments::command()),
     };
     match outcome {

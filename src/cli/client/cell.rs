@@ -154,7 +154,7 @@ mod tests {
     fn values_are_found_and_shown() {
         let document = json!({
             "name": "pump\u{1b}[2J\u{202e}", "site": { "id": "x", "name": "Lyon" }, "zone": null,
-            "seen": "2026-11-24T14:59:53.007Z", "active": ["no-traffic", "cpu"], "tags": { "line": "3", "a": "b" },
+            "seen": "2026-11-24T14:59:53.000Z", "active": ["no-traffic", "cpu"], "tags": { "line": "3", "a": "b" },
             "evidence": [{ "name": "loss", "value": 7, "threshold": 5, "unit": "%" }],
         });
         let show = |column: Column| cell(&document, &column, NOW);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Client;
 use super::cell::find;
-use super::http::Call;
+use super::http::{Call, Method};
 use crate::cli::paint::clean;
 use crate::cli::{Failure, exit};
 use crate::limits::{CLIENT_CANDIDATES_SHOWN, CLIENT_LOOKED_THROUGH_MAX};
@@ -27,7 +27,7 @@ pub(super) const SENSOR: Kind = Kind {
     one: "sensor",
     list: "sensors list",
     path: "/api/v1/sensors",
-    search: Some("search"),
+    search: Some("q"),
     within: "site.name",
 };
 
@@ -42,11 +42,41 @@ pub(super) const SITE: Kind = Kind {
 pub(super) const GATEWAY: Kind =
     Kind { one: "gateway", list: "gateways list", path: "/api/v1/gateways", search: None, within: "" };
 
+pub(super) const SUBSCRIPTION: Kind = Kind {
+    one: "subscription",
+    list: "subscriptions list",
+    path: "/api/v1/subscriptions",
+    search: None,
+    within: "",
+};
+
+pub(super) const ZONE: Kind =
+    Kind { one: "zone", list: "zones list", path: "/api/v1/zones", search: None, within: "site.name" };
+
+pub(super) const USER: Kind =
+    Kind { one: "user", list: "users list", path: "/api/v1/users", search: None, within: "full_name" };
+
+pub(super) const TOKEN: Kind =
+    Kind { one: "token", list: "tokens list", path: "/api/v1/tokens", search: None, within: "owner.name" };
+
 /// Something found.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) id: String,
     pub(super) name: String,
+}
+
+impl Found {
+    /// From its document.
+    pub(super) fn of(item: &Value) -> Found {
+        let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        Found { id: text("id"), name: text("name") }
+    }
+
+    /// Where the API has it.
+    pub(super) fn path(&self, kind: Kind) -> String {
+        format!("{}/{}", kind.path, self.id)
+    }
 }
 
 impl Client {
@@ -57,9 +87,40 @@ impl Client {
         text: &str,
         narrow: &[(&'static str, String)],
     ) -> Result<Found, Failure> {
+        let found = self.look_for(kind, text, narrow)?;
+        found.ok_or_else(|| self.none(kind, text, &format!("`fleetpulse {}` shows what there is", kind.list)))
+    }
+
+    /// The thing that is named, or the only one.
+    pub(super) fn find_or_only(&self, kind: Kind, text: Option<&str>) -> Result<Found, Failure> {
+        if let Some(text) = text {
+            return self.find(kind, text, &[]);
+        }
+        let mut there = Vec::new();
+        self.http.each(&Call::get(kind.path), 2, |item| {
+            there.push(Found::of(&item));
+            Ok(())
+        })?;
+        match there.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(Failure::failed(format!(
+                "there is no {0} yet; `fleetpulse {0}s create NAME` makes one",
+                kind.one
+            ))),
+            _ => Err(Failure::usage(format!("there are several {0}s; say which with --{0}", kind.one))),
+        }
+    }
+
+    /// The thing of this name or id, if there is one.
+    pub(super) fn look_for(
+        &self,
+        kind: Kind,
+        text: &str,
+        narrow: &[(&'static str, String)],
+    ) -> Result<Option<Found>, Failure> {
         if let Ok(id) = text.parse::<uuid::Uuid>() {
             let id = id.hyphenated().to_string();
-            return Ok(Found { name: id.clone(), id });
+            return Ok(Some(Found { name: id.clone(), id }));
         }
         let mut call = Call::get(kind.path);
         for (name, value) in narrow {
@@ -78,26 +139,51 @@ impl Client {
             }
             Ok(())
         })?;
+        if more {
+            let message = format!("too many {}s to look for a name; give the id", kind.one);
+            return Err(Failure::failed(message));
+        }
         let candidates = if exact.is_empty() { folded } else { exact };
         match candidates.as_slice() {
-            [one] if !more || kind.search.is_some() => Ok(found(one)),
-            [] => Err(self.none(kind, text)),
+            [] => Ok(None),
+            [one] => Ok(Some(Found::of(one))),
             many => Err(ambiguous(kind, text, many)),
         }
     }
 
-    fn none(&self, kind: Kind, text: &str) -> Failure {
-        let (one, list, text) = (kind.one, kind.list, clean(text));
-        let message =
-            format!("no {one} is called `{text}`\n  next   `fleetpulse {list}` shows what there is");
+    /// That there is none, and what to do.
+    pub(super) fn none(&self, kind: Kind, text: &str, next: &str) -> Failure {
+        let (one, text) = (kind.one, clean(text));
+        let message = format!("no {one} is called `{text}`\n  next   {next}");
         let detail = format!("no {one} is called {text}");
         Failure::told(exit::REFUSED, message, serde_json::json!({ "code": "no-such-name", "detail": detail }))
     }
-}
 
-fn found(item: &Value) -> Found {
-    let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
-    Found { id: text("id"), name: text("name") }
+    /// Makes something that others need.
+    pub(super) fn make(&self, path: &str, body: Value) -> Result<Found, Failure> {
+        let document = self.http.call(&Call::new(Method::Post, path).json(body))?.body;
+        Ok(Found::of(&document))
+    }
+
+    /// Gives something another name.
+    pub(super) fn rename(&mut self, kind: Kind, found: &Found, name: &str) -> Result<(), Failure> {
+        let call = Call::new(Method::Patch, found.path(kind)).json(serde_json::json!({ "name": name }));
+        let document = self.http.call(&call)?.body;
+        self.done(&format!("{} `{}` is now called `{name}`", kind.one, found.name), &document)
+    }
+
+    /// Deletes something, after asking.
+    pub(super) fn delete(&mut self, kind: Kind, text: &str, yes: bool) -> Result<(), Failure> {
+        let found = self.find(kind, text, &[])?;
+        self.delete_found(kind, &found, yes)
+    }
+
+    pub(super) fn delete_found(&mut self, kind: Kind, found: &Found, yes: bool) -> Result<(), Failure> {
+        self.confirm(&format!("Delete the {} `{}`?", kind.one, found.name), yes)?;
+        self.http.call(&Call::new(Method::Delete, found.path(kind)))?;
+        let document = serde_json::json!({ "id": found.id, "name": found.name });
+        self.done(&format!("{} `{}` is deleted", kind.one, found.name), &document)
+    }
 }
 
 /// Says which there are, so that the next try is right.

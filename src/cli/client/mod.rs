@@ -5,13 +5,23 @@
 //! refusals as people read them ([`problem`]), names for ids ([`find`]), answers as tables and as data ([`output`]).
 
 mod cell;
+mod chosen;
 mod find;
+mod grants;
 mod http;
+mod login;
 mod messages;
 mod output;
+mod password;
+mod people;
+mod places;
+mod policy;
 mod problem;
 mod profile;
 mod progress;
+mod quiet;
+mod sensors;
+mod sites;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -19,13 +29,19 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
+pub(super) use login::{Login, Logout};
 pub(super) use messages::Messages;
+pub(super) use people::{Tokens, Users};
+pub(super) use places::{Gateways, Subscriptions, Zones};
+pub(super) use policy::Policy;
+pub(super) use sensors::Sensors;
+pub(super) use sites::Sites;
 
 use self::cell::Column;
 use self::http::{Call, Http};
 use self::output::{Format, List, Out};
 use self::profile::{Secret, Target, check_token, read_token};
-use super::{Failure, exit};
+use super::Failure;
 use crate::limits::{CLIENT_ITEMS_MAX, TOKEN_FILE_BYTES_MAX};
 
 /// Environment variables that are the client's and no key of the server's configuration.
@@ -138,6 +154,29 @@ impl Client {
     fn show(&mut self, call: &Call, columns: &[Column]) -> Result<(), Failure> {
         let document = self.http.call(call)?.body;
         self.out.one(&document, columns)
+    }
+
+    /// Shows rows that are there already.
+    fn rows(&mut self, rows: &[Value], columns: &[Column]) -> Result<(), Failure> {
+        let mut list = List::new(&mut self.out, columns);
+        rows.iter().try_for_each(|row| list.item(row))?;
+        list.end().map(drop)
+    }
+
+    /// Says something to people that is no answer.
+    fn note(&self, text: &str) {
+        if !self.out.format().is_json() {
+            eprintln!("fleetpulse: {text}");
+        }
+    }
+
+    /// One of many did not go well: for people on standard error, for programs among the answers.
+    fn warn(&mut self, text: &str, document: &Value) -> Result<(), Failure> {
+        if self.out.format().is_json() {
+            return self.out.done(text, document);
+        }
+        eprintln!("fleetpulse: {text}");
+        Ok(())
     }
 
     /// Says what was done.

@@ -50,6 +50,9 @@ pub(super) struct Profile {
     pub(super) url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<Secret>,
+    /// Of the token, when `fleetpulse login` made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,12 +160,8 @@ impl Target {
             None => profile.map(Profile::token).transpose()?.flatten(),
         };
         let url = given.or(of_profile).unwrap_or_else(|| DEFAULT_URL.to_owned());
-        let readable = token.is_some() && !is_private(&url);
-        if readable && !remote.plain_http {
-            return Err(Failure::config(format!(
-                "{url} is plain HTTP to another host, so anybody between could read the token; \
-                 give an https:// address, or --plain-http if something else protects the way"
-            )));
+        if token.is_some() {
+            remote.check_way(&url, "the token")?;
         }
         let ca = remote.ca.clone().or_else(|| profile.and_then(|profile| profile.ca.clone()));
         Ok(Target { url, token, ca, profile: found.map(|(name, _)| name.to_owned()) })
@@ -216,6 +215,19 @@ pub(super) fn checked_url(text: &str) -> Result<String, Failure> {
         return Err(wrong());
     }
     Ok(format!("{scheme}://{authority}"))
+}
+
+impl Remote {
+    /// Refuses to send a secret where others can read along.
+    pub(super) fn check_way(&self, url: &str, secret: &str) -> Result<(), Failure> {
+        if self.plain_http || is_private(url) {
+            return Ok(());
+        }
+        Err(Failure::config(format!(
+            "{url} is plain HTTP to another host, so anybody between could read {secret}; \
+             give an https:// address, or --plain-http if something else protects the way"
+        )))
+    }
 }
 
 /// Nobody between here and there can read along.

@@ -1,0 +1,65 @@
+//! Passwords: asked for without echo, or read from standard input or the environment; never an argument, because
+//! everybody on the machine can read those.
+
+use std::io::{BufRead, IsTerminal, Read};
+
+use clap::Args;
+
+use super::profile::Secret;
+use crate::cli::Failure;
+use crate::cli::paint::clean;
+use crate::limits::TOKEN_FILE_BYTES_MAX;
+
+/// Where the password comes from.
+#[derive(Args)]
+pub(super) struct Password {
+    /// Read the password from standard input: its first line [default: FLEETPULSE_PASSWORD, then it is asked for]
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+}
+
+impl Password {
+    /// One that is there already.
+    pub(super) fn known(&self, name: &str) -> Result<Secret, Failure> {
+        match self.given()? {
+            Some(password) => Ok(password),
+            None => ask(&format!("Password of {}: ", clean(name))),
+        }
+    }
+
+    /// One that is chosen now: asked for twice, because nobody sees it.
+    pub(super) fn new_one(&self, name: &str) -> Result<Secret, Failure> {
+        if let Some(password) = self.given()? {
+            return Ok(password);
+        }
+        let first = ask(&format!("New password of {}: ", clean(name)))?;
+        if first == ask("The same again: ")? {
+            Ok(first)
+        } else {
+            Err(Failure::usage("the two passwords differ; nothing was changed"))
+        }
+    }
+
+    fn given(&self) -> Result<Option<Secret>, Failure> {
+        if self.password_stdin {
+            let mut line = String::new();
+            let input = std::io::stdin().take(TOKEN_FILE_BYTES_MAX);
+            let read = std::io::BufReader::new(input).read_line(&mut line);
+            read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
+            let password = line.trim_end_matches(['\r', '\n']);
+            return Ok(Some(Secret(password.to_owned())));
+        }
+        let password = std::env::var("FLEETPULSE_PASSWORD").ok().filter(|password| !password.is_empty());
+        Ok(password.map(Secret))
+    }
+}
+
+fn ask(question: &str) -> Result<Secret, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "there is no terminal to ask for the password; give it with --password-stdin",
+        ));
+    }
+    let answer = rpassword::prompt_password(question);
+    answer.map(Secret).map_err(|error| Failure::failed(format!("the terminal can't be asked: {error}")))
+}

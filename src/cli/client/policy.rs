@@ -1,0 +1,165 @@
+//! `fleetpulse policy`: health thresholds and heartbeat intervals said at one level.
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::cell::{Column, text};
+use super::find::{SENSOR, SITE, SUBSCRIPTION, ZONE};
+use super::http::{Call, Method};
+use super::{Client, EXIT_CODES, Remote, run};
+use crate::cli::Failure;
+use crate::config::duration;
+
+/// Flags of `policy`.
+#[derive(Args)]
+#[command(after_help = format!("\
+Examples:
+  fleetpulse policy get --site Lyon
+  fleetpulse policy set --site Lyon --number disk-almost-full.percent=95 --interval 30s
+  fleetpulse policy set --sensor \"pump station\" --clear disk-almost-full.percent
+
+The nearest level that says a number wins: sensor, zone, site, subscription, the server's own policy.
+
+{EXIT_CODES}"))]
+pub(in crate::cli) struct Policy {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// What is said at a level
+    Get {
+        #[command(flatten)]
+        level: Level,
+    },
+    /// Say numbers at a level, or no more; what is not named stays
+    Set {
+        #[command(flatten)]
+        level: Level,
+        /// A number of a rule; may be repeated
+        #[arg(long, value_name = "RULE.NUMBER=VALUE", value_parser = number)]
+        number: Vec<(String, String, f64)>,
+        /// Say this number no more; may be repeated
+        #[arg(long, value_name = "RULE.NUMBER")]
+        clear: Vec<String>,
+        /// Time between two heartbeats
+        #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+        interval: Option<Duration>,
+        /// Say no interval any more
+        #[arg(long, conflicts_with = "interval")]
+        clear_interval: bool,
+    },
+}
+
+/// At what.
+#[derive(Args)]
+#[command(group = ArgGroup::new("level").required(true).multiple(false).args(["subscription", "site", "zone", "sensor"]))]
+struct Level {
+    /// Subscription, by name or id
+    #[arg(long)]
+    subscription: Option<String>,
+    /// Site, by name or id
+    #[arg(long)]
+    site: Option<String>,
+    /// Zone, by name or id
+    #[arg(long)]
+    zone: Option<String>,
+    /// Sensor, by name or id
+    #[arg(long)]
+    sensor: Option<String>,
+    /// The site that the zone or sensor is in, when its name alone does not say which
+    #[arg(long = "in", value_name = "SITE")]
+    within: Option<String>,
+}
+
+impl Level {
+    fn path(&self, client: &Client) -> Result<String, Failure> {
+        let levels = [
+            (&self.subscription, SUBSCRIPTION),
+            (&self.site, SITE),
+            (&self.zone, ZONE),
+            (&self.sensor, SENSOR),
+        ];
+        let found = levels.into_iter().find_map(|(name, kind)| Some((name.as_deref()?, kind)));
+        let Some((name, kind)) = found else { return Err(Failure::usage("say at which level")) };
+        let site = self.within.as_deref().map(|site| client.find(SITE, site, &[])).transpose()?;
+        let narrow: Vec<_> = site.map(|site| ("site", site.id)).into_iter().collect();
+        Ok(client.find(kind, name, &narrow)?.path(kind) + "/policy")
+    }
+}
+
+fn number(text: &str) -> Result<(String, String, f64), String> {
+    let wrong = || "write it as RULE.NUMBER=VALUE, e.g. disk-almost-full.percent=95".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (rule, key) = name.split_once('.').ok_or_else(wrong)?;
+    let value: f64 = value.parse().map_err(|_| wrong())?;
+    if value.is_finite() { Ok((rule.to_owned(), key.to_owned(), value)) } else { Err(wrong()) }
+}
+
+const NUMBERS: &[Column] = &[text("RULE", "rule"), text("NUMBER", "number"), text("VALUE", "value")];
+
+impl Policy {
+    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
+        let what = if matches!(self.action, Action::Get { .. }) { "policy get" } else { "policy set" };
+        run(&self.remote, what, |client| match self.action {
+            Action::Get { level } => {
+                let path = level.path(client)?;
+                let document = client.http.call(&Call::get(path))?.body;
+                show(client, &document)
+            }
+            Action::Set { level, number, clear, interval, clear_interval } => {
+                let path = level.path(client)?;
+                let now = client.http.call(&Call::get(path.clone()))?;
+                let mut document = now.body.clone();
+                for (rule, key, value) in &number {
+                    document["numbers"][rule.as_str()][key.as_str()] = json!(value);
+                }
+                for name in &clear {
+                    let place = name.split_once('.').and_then(|(rule, key)| {
+                        document["numbers"].get_mut(rule)?.as_object_mut()?.remove(key)
+                    });
+                    place.ok_or_else(|| Failure::usage(format!("`{name}` is not said at this level")))?;
+                }
+                if let Some(rules) = document["numbers"].as_object_mut() {
+                    rules.retain(|_, numbers| numbers.as_object().is_none_or(|numbers| !numbers.is_empty()));
+                }
+                if clear_interval {
+                    document["interval_seconds"] = Value::Null;
+                }
+                if let Some(interval) = interval {
+                    document["interval_seconds"] = json!(interval.as_secs_f64());
+                }
+                if document == now.body {
+                    return Err(Failure::usage("name what changes: --number, --clear, --interval"));
+                }
+                let mut call = Call::new(Method::Put, path).json(document);
+                if let Some(tag) = now.header("etag") {
+                    call = call.header("If-Match", tag);
+                }
+                let document = client.http.call(&call)?.body;
+                show(client, &document)
+            }
+        })
+    }
+}
+
+fn show(client: &mut Client, document: &Value) -> Result<(), Failure> {
+    if client.out.format().is_json() {
+        return client.out.one(document, &[]);
+    }
+    let mut rows = Vec::new();
+    if let Some(seconds) = document["interval_seconds"].as_f64() {
+        rows.push(json!({ "rule": "heartbeats", "number": "interval_seconds", "value": seconds }));
+    }
+    for (rule, numbers) in document["numbers"].as_object().into_iter().flatten() {
+        for (number, value) in numbers.as_object().into_iter().flatten() {
+            rows.push(json!({ "rule": rule, "number": number, "value": value }));
+        }
+    }
+    client.rows(&rows, NUMBERS)
+}

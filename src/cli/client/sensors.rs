@@ -1,0 +1,477 @@
+//! `fleetpulse sensors`: the grid, one sensor, and everything that can be done to some of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::cell::{Column, Show, text};
+use super::chosen::{Changing, Chosen, Filter};
+use super::find::{Found, SENSOR, SITE, SUBSCRIPTION, ZONE};
+use super::http::{Call, Method};
+use super::quiet::{MuteFor, Windows};
+use super::{Client, EXIT_CODES, Most, Remote, run};
+use crate::cli::Failure;
+
+/// Flags of `sensors`.
+#[derive(Args)]
+#[command(after_help = format!("\
+Examples:
+  fleetpulse sensors list --health unhealthy --site Lyon -o wide
+  fleetpulse sensors list --version '<26.1' -o csv > outdated.csv
+  fleetpulse sensors onboard \"pump station\" --site Lyon --create --out pump.activation
+  fleetpulse sensors why \"pump station\"
+  fleetpulse sensors move pump-1 pump-2 --site Lyon --zone \"Line 3\"
+  fleetpulse sensors delete \"old pump\"
+
+Sensors are named by name or id; where one name stands in several sites, --in SITE says which.
+
+{EXIT_CODES}"))]
+pub(in crate::cli) struct Sensors {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Sensors with their health: filtered, in order
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// health (worst first), name, type, zone, site, subscription, version, last_connected, ti_version, lifecycle;
+        /// with - in front the other way round
+        #[arg(long, value_name = "ORDER", allow_hyphen_values = true)]
+        sort: Option<String>,
+        #[command(flatten)]
+        most: Most,
+    },
+    /// One sensor: what was declared, and how it is
+    Get(One),
+    /// Why a sensor is as it is: every rule, and what it saw
+    Why(One),
+    /// Register a sensor, and get the activation file that makes a host this sensor
+    Onboard(Onboard),
+    /// Change notes or the mode of threat-intelligence updates
+    Edit {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Notes; empty for none
+        #[arg(long, value_name = "TEXT", required_unless_present = "ti_mode")]
+        notes: Option<String>,
+        /// Threat-intelligence updates
+        #[arg(long, value_enum)]
+        ti_mode: Option<TiMode>,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Give a sensor another name
+    Rename {
+        #[command(flatten)]
+        one: One,
+        /// The new name
+        #[arg(value_name = "NEW-NAME")]
+        name: String,
+    },
+    /// Move sensors to another zone or site; identity and history stay
+    Move {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        to: Place,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Make sensors cloud-connected or locally managed
+    SetMode {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// The mode
+        #[arg(long, value_enum)]
+        mode: Mode,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Send sensors to reactivation: same row, same history, a new activation file
+    Reactivate {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Make all certificates of a sensor void at once; it waits for reactivation
+    Revoke {
+        #[command(flatten)]
+        one: One,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Mark a locally managed sensor as active: it never connects by itself
+    MarkActive(One),
+    /// Delete sensors for ever; their certificates are void at once, their history stays
+    Delete {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Notify nobody; verdicts go on
+    Mute {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        mute: MuteFor,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// End mutes
+    Unmute {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Maintenance windows of a sensor: it is quiet meanwhile
+    Windows {
+        #[command(flatten)]
+        one: One,
+        #[command(subcommand)]
+        action: Windows,
+    },
+}
+
+/// One sensor.
+#[derive(Args)]
+pub(super) struct One {
+    /// Name or id
+    sensor: String,
+    /// The site that it stands in, when the name alone does not say which
+    #[arg(long = "in", value_name = "SITE")]
+    within: Option<String>,
+}
+
+impl One {
+    pub(super) fn find(&self, client: &Client) -> Result<Found, Failure> {
+        let narrow: Vec<_> = self.within.iter().map(|site| ("site", site.clone())).collect();
+        client.find(SENSOR, &self.sensor, &narrow)
+    }
+}
+
+/// Where sensors go.
+#[derive(Args)]
+struct Place {
+    /// Site, by name or id
+    #[arg(long)]
+    site: Option<String>,
+    /// Zone in the site, by name or id
+    #[arg(long, required_unless_present = "site")]
+    zone: Option<String>,
+}
+
+/// Zone of a sensor for which nobody names one.
+const USUAL_ZONE: &str = "Default";
+/// Subscription that is made when there is none and nobody names one.
+const USUAL_SUBSCRIPTION: &str = "Default";
+
+impl Place {
+    fn find(&self, client: &Client) -> Result<Found, Failure> {
+        let zone = self.zone.as_deref().unwrap_or(USUAL_ZONE);
+        let site = self.site.as_deref().map(|site| client.find(SITE, site, &[])).transpose()?;
+        let narrow: Vec<_> = site.map(|site| ("site", site.id)).into_iter().collect();
+        client.find(ZONE, zone, &narrow)
+    }
+}
+
+#[derive(Args)]
+struct Onboard {
+    /// What people call it; one of a kind in its site
+    name: String,
+    /// Site, by name or id; enterprise-iot sensors need none
+    #[arg(long, required_unless_present = "subscription")]
+    site: Option<String>,
+    /// Zone in the site, by name or id
+    #[arg(long, default_value = USUAL_ZONE)]
+    zone: String,
+    /// Subscription, by name or id; needed where there are several
+    #[arg(long)]
+    subscription: Option<String>,
+    /// Make subscription, site and zone where they are not there
+    #[arg(long)]
+    create: bool,
+    /// Type
+    #[arg(long = "type", value_enum, default_value = "ot-cloud")]
+    kind: Kind,
+    /// Notes
+    #[arg(long, value_name = "TEXT")]
+    notes: Option<String>,
+    /// Threat-intelligence updates
+    #[arg(long, value_enum)]
+    ti_mode: Option<TiMode>,
+    /// Write the activation file here
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    OtCloud,
+    OtLocal,
+    EnterpriseIot,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    OtCloud,
+    OtLocal,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TiMode {
+    Automatic,
+    Manual,
+}
+
+/// The word that the API has for it.
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+const GRID: &[Column] = &[
+    text("NAME", "name"),
+    text("HEALTH", "health.state").show(Show::State),
+    text("SITE", "site.name"),
+    text("ZONE", "zone.name"),
+    text("TYPE", "type"),
+    text("VERSION", "version.reported"),
+    text("LAST CONNECTED", "last_connected").show(Show::Ago),
+    text("MESSAGES", "health.messages"),
+    text("LIFECYCLE", "lifecycle").show(Show::State).wide(),
+    text("STATUS", "status").wide(),
+    text("MUTED", "muted").wide(),
+    text("TI VERSION", "ti.version").wide(),
+    text("TI MODE", "ti.mode").wide(),
+    text("TI STATUS", "ti.status").wide(),
+    text("SUBSCRIPTION", "subscription.name").wide(),
+    text("OWNERS", "site.owners").wide(),
+    text("TAGS", "site.tags").wide(),
+    text("NOTES", "notes").wide(),
+    text("ID", "id").wide(),
+];
+
+const CARD: &[Column] = &[
+    text("NAME", "name"),
+    text("ID", "id"),
+    text("TYPE", "type"),
+    text("LIFECYCLE", "lifecycle").show(Show::State),
+    text("SUBSCRIPTION", "subscription.name").wide(),
+    text("SITE", "site.name"),
+    text("ZONE", "zone.name"),
+    text("NOTES", "notes").wide(),
+    text("THREAT INTEL MODE", "threat_intel_mode").wide(),
+    text("STATE", "state").show(Show::State).wide(),
+    text("SUPPORT", "support").wide(),
+    text("MUTED", "muted").wide(),
+    text("MESSAGES", "active").wide(),
+    text("IN DOUBT", "unknown").wide(),
+    text("CONNECTED", "connection.connected").wide(),
+    text("VIA GATEWAY", "connection.via_gateway").wide(),
+    text("LAST HEARTBEAT", "heartbeats.last").show(Show::Ago).wide(),
+    text("DELIVERY", "heartbeats.delivery_ratio").wide(),
+    text("CERTIFICATE UNTIL", "connection.certificate_not_after").show(Show::Time).wide(),
+    text("VERSION", "reported.version").wide(),
+    text("ACTIVATION", "activation.state").show(Show::State).wide(),
+    text("FILE GOOD UNTIL", "activation.expires_at").show(Show::Time).wide(),
+    text("REFUSED ENROLMENTS", "attempts").wide(),
+];
+
+const RULES: &[Column] = &[
+    text("RULE", "code"),
+    text("SEVERITY", "severity").show(Show::State),
+    text("OUTCOME", "outcome"),
+    text("SINCE", "since").show(Show::Ago),
+    text("SAW", "evidence"),
+    text("HELD BACK BY", "suppressed_by"),
+    text("FROZEN BY", "frozen_by").wide(),
+    text("PENDING SECONDS", "pending_for_seconds").wide(),
+    text("TITLE", "title").wide(),
+];
+
+impl Sensors {
+    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
+        let Sensors { remote, action } = self;
+        let what = action.name();
+        run(&remote, what, |client| action.run(client))
+    }
+}
+
+impl Action {
+    fn name(&self) -> &'static str {
+        match self {
+            Action::List { .. } => "sensors list",
+            Action::Get(_) => "sensors get",
+            Action::Why(_) => "sensors why",
+            Action::Onboard(_) => "sensors onboard",
+            Action::Edit { .. } => "sensors edit",
+            Action::Rename { .. } => "sensors rename",
+            Action::Move { .. } => "sensors move",
+            Action::SetMode { .. } => "sensors set-mode",
+            Action::Reactivate { .. } => "sensors reactivate",
+            Action::Revoke { .. } => "sensors revoke",
+            Action::MarkActive(_) => "sensors mark-active",
+            Action::Delete { .. } => "sensors delete",
+            Action::Mute { .. } => "sensors mute",
+            Action::Unmute { .. } => "sensors unmute",
+            Action::Windows { .. } => "sensors windows",
+        }
+    }
+
+    fn run(self, client: &mut Client) -> Result<(), Failure> {
+        match self {
+            Action::List { filter, sort, most } => {
+                let call = filter.narrow(Call::get(SENSOR.path)).query("sort", sort);
+                client.list(&call, GRID, &most)
+            }
+            Action::Get(one) => {
+                let path = one.find(client)?.path(SENSOR);
+                client.show(&Call::get(path), CARD)
+            }
+            Action::Why(one) => why(client, &one),
+            Action::Onboard(onboard) => onboard.run(client),
+            Action::Edit { chosen, notes, ti_mode, changing } => {
+                let given = [("notes", notes), ("threat_intel_mode", ti_mode.map(word))];
+                let edit =
+                    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?))));
+                let edit = Value::Object(edit.collect());
+                chosen.change(client, &changing, "edited", |id| {
+                    Call::new(Method::Patch, format!("{}/{id}", SENSOR.path)).json(edit.clone())
+                })
+            }
+            Action::Rename { one, name } => {
+                let found = one.find(client)?;
+                let call = Call::new(Method::Patch, found.path(SENSOR)).json(json!({ "name": name }));
+                let document = client.http.call(&call)?.body;
+                client.done(&format!("`{}` is now called `{name}`", found.name), &document)
+            }
+            Action::Move { chosen, to, changing } => {
+                let zone = to.find(client)?;
+                chosen.change(client, &changing, &format!("moved to `{}`", zone.name), |id| {
+                    Call::new(Method::Patch, format!("{}/{id}", SENSOR.path)).json(json!({ "zone": zone.id }))
+                })
+            }
+            Action::SetMode { chosen, mode, changing } => {
+                let kind = word(mode);
+                chosen.change(client, &changing, &format!("{kind} now"), |id| {
+                    Call::new(Method::Patch, format!("{}/{id}", SENSOR.path)).json(json!({ "type": kind }))
+                })
+            }
+            Action::Reactivate { chosen, changing } => {
+                chosen.change(client, &changing, "waiting for reactivation", |id| {
+                    Call::new(Method::Post, format!("{}/{id}/reactivate", SENSOR.path))
+                })
+            }
+            Action::Revoke { one, yes } => {
+                let found = one.find(client)?;
+                client.confirm(&format!("Make all certificates of `{}` void?", found.name), yes)?;
+                let call = Call::new(Method::Post, found.path(SENSOR) + "/revoke");
+                let document = client.http.call(&call)?.body;
+                client.done(&format!("the certificates of `{}` are void", found.name), &document)
+            }
+            Action::MarkActive(one) => {
+                let found = one.find(client)?;
+                let call = Call::new(Method::Post, found.path(SENSOR) + "/mark-active");
+                let document = client.http.call(&call)?.body;
+                client.done(&format!("`{}` is active", found.name), &document)
+            }
+            Action::Delete { chosen, changing } => chosen.remove(client, &changing),
+            Action::Mute { chosen, mute, changing } => {
+                let body = mute.body()?;
+                chosen.change(client, &changing, "muted", |id| {
+                    Call::new(Method::Put, format!("{}/{id}/mute", SENSOR.path)).json(body.clone())
+                })
+            }
+            Action::Unmute { chosen, changing } => chosen.change(client, &changing, "unmuted", |id| {
+                Call::new(Method::Delete, format!("{}/{id}/mute", SENSOR.path))
+            }),
+            Action::Windows { one, action } => {
+                let found = one.find(client)?;
+                action.run(client, &found.path(SENSOR))
+            }
+        }
+    }
+}
+
+/// Rules that say something come first.
+fn why(client: &mut Client, one: &One) -> Result<(), Failure> {
+    let mut document = client.http.call(&Call::get(one.find(client)?.path(SENSOR)))?.body;
+    if client.out.format().is_json() {
+        return client.out.one(&document["rules"], &[]);
+    }
+    let mut rules = document["rules"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let order = |rule: &Value| match rule["outcome"].as_str() {
+        Some("holds") => 0,
+        Some("unknown") => 1,
+        _ => 2,
+    };
+    rules.sort_by_key(order);
+    client.rows(&rules, RULES)
+}
+
+impl Onboard {
+    fn run(self, client: &mut Client) -> Result<(), Failure> {
+        let mut body = json!({ "name": self.name, "type": word(self.kind) });
+        let optional = [("notes", self.notes.clone()), ("threat_intel_mode", self.ti_mode.map(word))];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                body[name] = json!(value);
+            }
+        }
+        if self.kind == Kind::EnterpriseIot {
+            body["subscription"] = json!(self.subscription(client)?.id);
+        } else {
+            body["zone"] = json!(self.place(client)?.id);
+        }
+        let document = client.http.call(&Call::new(Method::Post, SENSOR.path).json(body))?.body;
+        let id = document["id"].as_str().unwrap_or_default().to_owned();
+        client.done(&format!("`{}` is registered: {id}", self.name), &document)
+    }
+
+    /// The zone; made, with its site, when that was asked for.
+    fn place(&self, client: &Client) -> Result<Found, Failure> {
+        let wanted = self.site.as_deref().unwrap_or_default();
+        let site = match client.look_for(SITE, wanted, &[])? {
+            Some(site) => site,
+            None if self.create => {
+                let subscription = self.subscription(client)?;
+                client.make(SITE.path, json!({ "name": wanted, "subscription": subscription.id }))?
+            }
+            None => return Err(client.none(SITE, wanted, "--create makes it")),
+        };
+        match client.look_for(ZONE, &self.zone, &[("site", site.id.clone())])? {
+            Some(zone) => Ok(zone),
+            None if self.create => client.make(&(site.path(SITE) + "/zones"), json!({ "name": self.zone })),
+            None => Err(client.none(ZONE, &self.zone, "--create makes it")),
+        }
+    }
+
+    /// The one that is named, or the only one.
+    fn subscription(&self, client: &Client) -> Result<Found, Failure> {
+        if let Some(name) = &self.subscription {
+            return match client.look_for(SUBSCRIPTION, name, &[])? {
+                Some(found) => Ok(found),
+                None if self.create => client.make(SUBSCRIPTION.path, json!({ "name": name })),
+                None => Err(client.none(SUBSCRIPTION, name, "--create makes it")),
+            };
+        }
+        let mut there = Vec::new();
+        client.http.each(&Call::get(SUBSCRIPTION.path), 2, |item| {
+            there.push(Found::of(&item));
+            Ok(())
+        })?;
+        if there.is_empty() && self.create {
+            return client.make(SUBSCRIPTION.path, json!({ "name": USUAL_SUBSCRIPTION }));
+        }
+        client.find_or_only(SUBSCRIPTION, None)
+    }
+}
