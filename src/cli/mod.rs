@@ -116,6 +116,11 @@ impl Failure {
         Failure { code: exit::CONFIG, message: message.to_string(), document: None }
     }
 
+    /// A file is not what it should be.
+    fn data(message: impl ToString) -> Failure {
+        Failure { code: exit::DATA, message: message.to_string(), document: None }
+    }
+
     /// Something that programs are told too.
     fn told(code: u8, message: String, document: serde_json::Value) -> Failure {
         Failure { code, message, document: Some(document) }

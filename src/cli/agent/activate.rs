@@ -177,7 +177,7 @@ impl From<Failure> for Refused {
 
 impl From<ActivationError> for Refused {
     fn from(error: ActivationError) -> Refused {
-        let failure = Failure { code: exit::DATA, message: format!("{error} [{}]", error.code()) };
+        let failure = Failure::data(format!("{error} [{}]", error.code()));
         Refused { code: error.code(), failure }
     }
 }
