@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cli::{Failure, ca, exit, logging, verify};
+use crate::cli::{Failure, ca, logging, verify};
 use crate::config::{Log, LogFormat};
 use crate::identity::{
     ActivationError, ActivationFile, ClientIdentity, IdentityFolder, TrustBundle, from_base64url,
