@@ -2,6 +2,7 @@
 
 mod agent;
 mod api;
+mod cli;
 mod demo;
 mod enrol;
 mod export;

@@ -98,21 +98,29 @@ pub(super) fn plain(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => {
-            // References have a name, evidence a value, everything else is its fields.
-            let named =
-                ["name", "code", "id"].iter().find_map(|name| fields.get(*name).filter(|v| !v.is_null()));
-            match (named, fields.get("value"), fields.get("role"), fields.get("scope")) {
-                (Some(name), Some(found), _, _) => {
-                    evidence(name, found, fields.get("threshold"), fields.get("unit"))
-                }
-                (_, _, Some(role), Some(scope)) => format!("{} of {}", plain(role), plain(scope)),
-                (Some(name), ..) => plain(name),
-                _ => {
-                    let pairs = fields.iter().map(|(name, value)| format!("{name}={}", plain(value)));
-                    pairs.collect::<Vec<_>>().join(", ")
-                }
-            }
+        Value::Object(fields) => object(fields),
+    }
+}
+
+/// References have a name, evidence a value, roles a place; everything else is its fields.
+fn object(fields: &serde_json::Map<String, Value>) -> String {
+    let known = |name: &str| fields.get(name).filter(|value| !value.is_null());
+    let named = ["name", "code", "id"].into_iter().find_map(known);
+    if let (Some(name), Some(value)) = (named, known("value")) {
+        return evidence(name, value, known("threshold"), known("unit"));
+    }
+    if let Some(role) = known("role") {
+        let within = ["site", "subscription"].into_iter().find_map(|kind| Some((kind, known(kind)?)));
+        return match within {
+            Some((kind, place)) => format!("{}:{kind}={}", plain(role), plain(place)),
+            None => plain(role),
+        };
+    }
+    match named {
+        Some(name) => plain(name),
+        None => {
+            let pairs = fields.iter().map(|(name, value)| format!("{name}={}", plain(value)));
+            pairs.collect::<Vec<_>>().join(", ")
         }
     }
 }
@@ -155,6 +163,7 @@ mod tests {
         let document = json!({
             "name": "pump\u{1b}[2J\u{202e}", "site": { "id": "x", "name": "Lyon" }, "zone": null,
             "seen": "2026-11-24T14:59:53.000Z", "active": ["no-traffic", "cpu"], "tags": { "line": "3", "a": "b" },
+            "grants": [{ "role": "reader" }, { "role": "operator", "site": "x" }],
             "evidence": [{ "name": "loss", "value": 7, "threshold": 5, "unit": "%" }],
         });
         let show = |column: Column| cell(&document, &column, NOW);
@@ -166,6 +175,7 @@ mod tests {
         assert_eq!(show(text("SEEN", "seen").show(Show::Time)), "2026-11-24 14:59:53");
         assert_eq!(show(text("ACTIVE", "active")), "no-traffic, cpu");
         assert_eq!(show(text("TAGS", "tags")), "a=b, line=3");
+        assert_eq!(show(text("GRANTS", "grants")), "reader, operator:site=x");
         assert_eq!(show(text("EVIDENCE", "evidence")), "loss 7 % (limit 5 %)");
     }
 

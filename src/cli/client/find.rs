@@ -40,7 +40,7 @@ pub(super) const SITE: Kind = Kind {
 };
 
 pub(super) const GATEWAY: Kind =
-    Kind { one: "gateway", list: "gateways list", path: "/api/v1/gateways", search: None, within: "" };
+    Kind { one: "gateway", list: "gateways list", path: "/api/v1/gateways", search: Some("q"), within: "" };
 
 pub(super) const SUBSCRIPTION: Kind = Kind {
     one: "subscription",
@@ -51,7 +51,7 @@ pub(super) const SUBSCRIPTION: Kind = Kind {
 };
 
 pub(super) const ZONE: Kind =
-    Kind { one: "zone", list: "zones list", path: "/api/v1/zones", search: None, within: "site.name" };
+    Kind { one: "zone", list: "zones list", path: "/api/v1/zones", search: Some("q"), within: "site.name" };
 
 pub(super) const USER: Kind =
     Kind { one: "user", list: "users list", path: "/api/v1/users", search: None, within: "full_name" };

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::cell::{Column, text};
+use super::cell::{Column, Show, text};
 use super::find::{Found, GATEWAY, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
 use super::{Client, EXIT_CODES, Most, Remote, run};
@@ -74,8 +74,17 @@ impl ZoneOf {
     }
 }
 
-const ZONES: &[Column] =
-    &[text("NAME", "name"), text("SITE", "site.name"), text("SENSORS", "sensors"), text("ID", "id").wide()];
+const ZONES: &[Column] = &[
+    text("NAME", "name"),
+    text("SITE", "site.name"),
+    text("SENSORS", "sensors.total"),
+    text("UNHEALTHY", "sensors.unhealthy"),
+    text("CONNECTED", "sensors.connected").wide(),
+    text("ID", "id").wide(),
+];
+
+const ZONE_CARD: &[Column] =
+    &[text("NAME", "name"), text("ID", "id"), text("SITE", "site.name"), text("SENSORS", "sensors")];
 
 impl Zones {
     pub(in crate::cli) fn run(self) -> Result<(), Failure> {
@@ -93,7 +102,7 @@ impl Zones {
             }
             ZoneAction::Get(zone) => {
                 let path = zone.find(client)?.path(ZONE);
-                client.show(&Call::get(path), ZONES)
+                client.show(&Call::get(path), ZONE_CARD)
             }
             ZoneAction::Create { name, site } => {
                 let site = client.find(SITE, &site, &[])?;
@@ -161,7 +170,8 @@ enum SubscriptionAction {
 const SUBSCRIPTIONS: &[Column] = &[
     text("NAME", "name"),
     text("SITES", "sites"),
-    text("ENTERPRISE SITE", "enterprise_site.name"),
+    text("SENSORS", "sensors").wide(),
+    text("ENTERPRISE SITE", "enterprise_site.name").wide(),
     text("ID", "id").wide(),
 ];
 
@@ -249,7 +259,15 @@ enum GatewayAction {
     },
 }
 
-const GATEWAYS: &[Column] = &[text("NAME", "name"), text("SITES", "sites"), text("ID", "id").wide()];
+const GATEWAYS: &[Column] = &[
+    text("NAME", "name"),
+    text("SITES", "sites"),
+    text("CONNECTED", "connected").wide(),
+    text("LAST SEEN", "last_seen").show(Show::Ago).wide(),
+    text("SENSORS", "sensors").wide(),
+    text("MESSAGES", "messages").wide(),
+    text("ID", "id").wide(),
+];
 
 impl Gateways {
     pub(in crate::cli) fn run(self) -> Result<(), Failure> {

@@ -113,15 +113,31 @@ fn pair(text: &str) -> Result<(String, String), String> {
 const LIST: &[Column] = &[
     text("NAME", "name"),
     text("SUBSCRIPTION", "subscription.name"),
+    text("SENSORS", "sensors.total"),
+    text("UNHEALTHY", "sensors.unhealthy"),
+    text("ZONES", "zones"),
+    text("OWNERS", "owners"),
+    text("TAGS", "tags"),
+    text("MESSAGES", "messages"),
+    text("KIND", "kind").wide(),
+    text("MUTED", "muted").wide(),
+    text("CONNECTED", "sensors.connected").wide(),
+    text("ID", "id").wide(),
+];
+
+const CARD: &[Column] = &[
+    text("NAME", "name"),
+    text("ID", "id"),
+    text("KIND", "kind"),
+    text("SUBSCRIPTION", "subscription.name"),
     text("SENSORS", "sensors"),
     text("ZONES", "zones"),
     text("OWNERS", "owners"),
     text("TAGS", "tags"),
-    text("KIND", "kind").wide(),
-    text("QUIET NOW", "quiet.now").wide(),
+    text("QUIET NOW", "quiet.now"),
     text("MUTED UNTIL", "quiet.mute.until").show(Show::Time).wide(),
     text("MUTED BECAUSE", "quiet.mute.reason").wide(),
-    text("ID", "id").wide(),
+    text("WINDOWS", "quiet.windows").wide(),
 ];
 
 impl Sites {
@@ -147,7 +163,7 @@ impl Action {
             Action::List { most } => client.list(&Call::get(SITE.path), LIST, &most),
             Action::Get { site } => {
                 let path = client.find(SITE, &site, &[])?.path(SITE);
-                client.show(&Call::get(path), LIST)
+                client.show(&Call::get(path), CARD)
             }
             Action::Create { name, subscription, tag, owner } => {
                 let subscription = client.find_or_only(SUBSCRIPTION, subscription.as_deref())?;

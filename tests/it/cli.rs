@@ -1,0 +1,7 @@
+//! The API's client as a program: the real binary against a real server.
+
+mod rig;
+
+mod base;
+
+mod hostile;
