@@ -48,6 +48,12 @@ impl Serve {
             http = %server.http_addr(),
             "ready"
         );
+        if let Some(link) = server.setup_link() {
+            // Not into the log: it is a secret, for who started the server.
+            println!(
+                "Nobody is registered yet. Within an hour, make the first administrator here, once: {link}"
+            );
+        }
         signals.until_told_to_stop(&server);
         tracing::info!("told to stop; sensors are told when to come back");
         server.drain();

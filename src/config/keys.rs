@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, LogFormat, duration};
+use super::{Config, LogFormat, MetricsAccess, duration};
 use crate::limits;
 
 /// One key of the configuration.
@@ -54,6 +54,14 @@ keys! {
         address, http.listen, show_quoted;
     "http.plain_beyond_loopback", "true = plain HTTP may be served on an address that other hosts reach. Only behind a proxy that adds TLS.",
         boolean, http.plain_beyond_loopback, show_plain;
+    "http.metrics_without_sign_in", "Who may read /metrics, /metrics/sensors and /api/v1/engine without signing in: `loopback` (this machine, not through a proxy), `everywhere` or `nowhere`.",
+        metrics_access, http.metrics_without_sign_in, show_metrics_access;
+    "http.session_idle", "A browser session ends when it is not used for so long, 1m to 24h.",
+        |w: &[String]| period(w, Duration::from_secs(60), Duration::from_secs(86_400)), http.session_idle, show_duration;
+    "http.session_longest", "A browser session ends after so long in any case, 1m to 30d.",
+        |w: &[String]| period(w, Duration::from_secs(60), Duration::from_secs(30 * 86_400)), http.session_longest, show_duration;
+    "http.requests_per_second", "Requests that one user, token or (without one) source address may send in a second, 1 to 100000; three seconds' worth at once.",
+        |w: &[String]| number(w, 1, 100_000).map(|n| n as u32), http.requests_per_second, show_plain;
     "health.cadence", "Time between two sweeps, 100ms to 10s: also the most that a verdict comes late.",
         |w: &[String]| period(w, limits::CADENCE_MIN, limits::CADENCE_MAX), health.cadence, show_duration;
     "health.policy", "Built-in policy that everything is layered on: `default`, or `demo` with deadlines of seconds.",
@@ -139,6 +147,12 @@ fn choice(written: &[String], valid: &[&str]) -> Result<String, String> {
     if valid.contains(&value) { Ok(value.to_owned()) } else { Err(format!("one of {}", valid.join(", "))) }
 }
 
+fn metrics_access(written: &[String]) -> Result<MetricsAccess, String> {
+    let name = choice(written, &MetricsAccess::ALL.map(MetricsAccess::as_str))?;
+    let found = MetricsAccess::ALL.into_iter().find(|access| access.as_str() == name);
+    found.ok_or_else(|| "one of these".into())
+}
+
 fn names(written: &[String]) -> Result<Vec<String>, String> {
     let good = |name: &String| {
         !name.is_empty()
@@ -190,6 +204,10 @@ fn show_duration(value: &Duration) -> String {
 
 fn show_list(value: &[String]) -> String {
     format!("[{}]", value.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+}
+
+fn show_metrics_access(value: &MetricsAccess) -> String {
+    quoted(value.as_str())
 }
 
 fn show_format(value: &LogFormat) -> String {

@@ -82,6 +82,40 @@ mod used {
         pub listen: SocketAddr,
         /// Plain HTTP on an address that others can reach.
         pub plain_beyond_loopback: bool,
+        /// Who may read metrics without signing in.
+        pub metrics_without_sign_in: MetricsAccess,
+        /// A browser session ends when it is not used for so long.
+        pub session_idle: Duration,
+        /// A browser session ends after so long in any case.
+        pub session_longest: Duration,
+        /// Requests that one caller may send in a second.
+        pub requests_per_second: u32,
+    }
+
+    /// Who may read metrics without signing in.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum MetricsAccess {
+        /// Who asks from this machine, and not through a proxy.
+        Loopback,
+        /// Anybody who reaches the server.
+        Everywhere,
+        /// Nobody.
+        Nowhere,
+    }
+
+    impl MetricsAccess {
+        /// All of them.
+        pub const ALL: [MetricsAccess; 3] =
+            [MetricsAccess::Loopback, MetricsAccess::Everywhere, MetricsAccess::Nowhere];
+
+        /// Its name.
+        pub const fn as_str(self) -> &'static str {
+            match self {
+                MetricsAccess::Loopback => "loopback",
+                MetricsAccess::Everywhere => "everywhere",
+                MetricsAccess::Nowhere => "nowhere",
+            }
+        }
     }
 
     /// Rules and sweep.
@@ -142,7 +176,14 @@ mod used {
                     interval: limits::INTERVAL_DEFAULT,
                     drain_spread: Duration::from_secs(30),
                 },
-                http: Http { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), plain_beyond_loopback: false },
+                http: Http {
+                    listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+                    plain_beyond_loopback: false,
+                    metrics_without_sign_in: MetricsAccess::Loopback,
+                    session_idle: Duration::from_secs(30 * 60),
+                    session_longest: Duration::from_secs(12 * 3_600),
+                    requests_per_second: 100,
+                },
                 health: Health {
                     cadence: limits::CADENCE_DEFAULT,
                     policy: "default".into(),
@@ -167,7 +208,7 @@ mod used {
 }
 
 #[cfg(feature = "server")]
-pub use used::{Config, Health, Http, Identity, Ingest, Log, LogFormat, Store};
+pub use used::{Config, Health, Http, Identity, Ingest, Log, LogFormat, MetricsAccess, Store};
 
 /// A setting that can't be used: names the key, the value, where it was written, and what would be right.
 #[cfg(feature = "server")]

@@ -139,6 +139,14 @@ pub const ROUTES: &[&str] = &[
     "zones",
     "gateways",
     "sensors",
+    "setup_page",
+    "setup",
+    "session",
+    "password",
+    "users",
+    "user",
+    "tokens",
+    "token",
     "other",
 ];
 /// Classes of HTTP status.

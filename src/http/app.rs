@@ -9,6 +9,7 @@ use super::connections::Connections;
 use super::counters::Counters;
 use super::idempotency::Answers;
 use super::sensor_metrics::Pages;
+use super::sign_in::{SignIn, SignInConfig};
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
 use crate::limits::HTTP_LARGE_BODIES_MAX;
@@ -23,6 +24,8 @@ pub(super) struct App {
     pub(super) workers: Workers,
     pub(super) exposition: Exposition,
     pub(super) pages: Pages,
+    /// Sessions, rates, failed sign-ins.
+    pub(super) sign_in: SignIn,
     /// Answers to requests that may be sent again.
     pub(super) answers: Answers,
     /// Places for requests with large bodies.
@@ -32,7 +35,7 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> App {
+    pub(super) fn new(config: SignInConfig, backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> App {
         let (counters, connections) = (Arc::<Counters>::default(), Arc::<Connections>::default());
         let figures = AllFigures {
             backend: Arc::clone(&backend),
@@ -50,6 +53,7 @@ impl App {
             workers: Workers::default(),
             pages: Pages::default(),
             answers: Answers::default(),
+            sign_in: SignIn::new(config),
             large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
         }
     }

@@ -72,6 +72,9 @@ pub trait Backend: Source {
     /// The register, locked for reading. Commands wait meanwhile, so not for long.
     fn register(&self) -> RwLockReadGuard<'_, Register>;
 
+    /// The register, if no change is being taken in at this moment. May be called on the thread that drives sockets.
+    fn try_register(&self) -> Option<RwLockReadGuard<'_, Register>>;
+
     /// Does all of `commands` or none, if `expect` holds then. When this returns the change is durable.
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError>;
 

@@ -172,6 +172,15 @@ fn taken_apart(text: &str) -> (&'static str, Option<&str>, String) {
     ("bad-field", None, expected.unwrap_or_else(|| "what the description of the API says".to_owned()))
 }
 
+/// For a field that can be left out (`None`), cleared with `null` (`Some(None)`) or given.
+pub(super) fn given_or_null<'de, T, D>(reader: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: serde::Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    <Option<T> as serde::Deserialize>::deserialize(reader).map(Some)
+}
+
 /// Longest message of the library that an answer repeats.
 const MESSAGE_CHARS: usize = 400;
 

@@ -4,6 +4,7 @@
 //! that a request is about. What lies outside somebody's scope does not exist for them: lists leave it out, and by
 //! its id it is 404, so that nobody learns from a refusal what there is elsewhere.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -11,20 +12,63 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use super::problem::Problem;
-use crate::fleet::{Actor, Grant, Permission, Register, Target, allowed};
+use super::sign_in::sessions::Session;
+use crate::fleet::{Actor, Grant, Permission, Register, Target, TokenHash, allowed};
+use crate::time::UnixMillis;
+use crate::wire::id::{TokenId, UserId};
 
 /// Who sent a request.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// As the audit log has it: what kind of somebody, name, from where.
     pub(super) actor: Actor,
-    /// What they may do, and where.
+    /// What they may do, and where. Of a token: what its owner may now as well.
     pub(super) grants: Arc<[Grant]>,
     /// Tells callers apart where something is kept for each: one account, token or network address.
     pub(super) key: Arc<str>,
+    /// Which user or token.
+    pub(super) who: Who,
+    /// Where the request comes from.
+    pub(super) address: IpAddr,
+    /// The session that the request names, whether it is good or not: a sign-in ends it.
+    pub(super) cookie: Option<TokenHash>,
+}
+
+/// Which user or token a caller is.
+#[derive(Clone, Debug)]
+pub(super) enum Who {
+    /// Not signed in, where that is allowed.
+    Nobody,
+    /// A user in a browser.
+    User {
+        /// Which.
+        id: UserId,
+        /// The session.
+        session: Arc<Session>,
+    },
+    /// A program with an API token.
+    Token {
+        /// Which.
+        id: TokenId,
+        /// Whose.
+        owner: UserId,
+        /// When it ends.
+        expires: UnixMillis,
+        /// Its use was not written down lately.
+        touch: bool,
+    },
 }
 
 impl Caller {
+    /// The user, or the owner of the token; none when nobody is signed in.
+    pub(super) fn user(&self) -> Option<UserId> {
+        match &self.who {
+            Who::Nobody => None,
+            Who::User { id, .. } => Some(*id),
+            Who::Token { owner, .. } => Some(*owner),
+        }
+    }
+
     /// Whether they may.
     pub(super) fn may(&self, register: &Register, permission: Permission, target: Target) -> bool {
         allowed(register, &self.grants, permission, target)

@@ -32,13 +32,15 @@ th,td{text-align:left;vertical-align:top;border-bottom:1px solid var(--line);pad
 h4{margin:.8em 0 .2em}";
 
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(page(shared())));
-/// Nothing is loaded, run or sent; the one style sheet is named by its hash.
-static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let hash = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+static POLICY: LazyLock<String> = LazyLock::new(|| policy(STYLE, "'none'"));
+
+/// A policy for a page: nothing is loaded or run, the one style sheet is named by its hash, forms go to `forms`.
+pub(super) fn policy(style: &str, forms: &str) -> String {
+    let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
     format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action {forms}; frame-ancestors 'none'"
     )
-});
+}
 
 #[utoipa::path(get, path = "/api/v1/docs", operation_id = "get-docs", tag = "Description",
     summary = "This description, as a page for people",
@@ -54,7 +56,7 @@ pub(super) async fn docs() -> Response {
 }
 
 /// Text as HTML shows it.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -16,6 +16,7 @@ mod backend;
 mod body;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod caller;
+mod change;
 mod connections;
 mod counters;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
@@ -27,6 +28,7 @@ mod engine;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod etag;
 mod fleet;
+mod grants;
 mod idempotency;
 mod listener;
 mod message_history;
@@ -44,7 +46,12 @@ mod routes;
 mod sensor;
 mod sensor_metrics;
 mod series;
+mod session;
+mod setup;
+mod sign_in;
 mod times;
+mod tokens;
+mod users;
 mod watched;
 mod workers;
 
@@ -58,10 +65,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect};
 pub use problem::Problem;
+pub use sign_in::SignInConfig;
+pub use sign_in::secrets::{NoRandom, new_token};
+
+pub use crate::config::MetricsAccess;
 
 use app::App;
 
-use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED};
+use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED, PASSWORD_HASHES_MAX};
 use crate::time::Clock;
 
 /// Where to listen.
@@ -71,6 +82,8 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Plain HTTP may be served on an address that other hosts reach.
     pub plain_beyond_loopback: bool,
+    /// Sessions, metrics, rates.
+    pub sign_in: SignInConfig,
 }
 
 /// Why HTTP can't be served.
@@ -102,6 +115,7 @@ pub enum HttpError {
 /// The running HTTP side. Dropping it stops it.
 pub struct Http {
     address: SocketAddr,
+    app: Arc<App>,
     stop: CancellationToken,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -116,7 +130,7 @@ impl Http {
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
     ) -> Result<Http, HttpError> {
-        let HttpConfig { listen, plain_beyond_loopback } = config;
+        let HttpConfig { listen, plain_beyond_loopback, sign_in } = config;
         if !listen.ip().is_loopback() && !plain_beyond_loopback {
             return Err(HttpError::Plain { address: listen });
         }
@@ -127,7 +141,7 @@ impl Http {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("http-worker")
-            .max_blocking_threads(HTTP_WORKERS + HTTP_WORKERS_RESERVED)
+            .max_blocking_threads(HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX)
             .build()
             .map_err(HttpError::Thread)?;
         let listener = {
@@ -135,21 +149,34 @@ impl Http {
             tokio::net::TcpListener::from_std(listener).map_err(bind)?
         };
         let stop = CancellationToken::new();
-        let app = Arc::new(App::new(backend, clock));
+        let app = Arc::new(App::new(sign_in, backend, clock));
         let (router, stopped) = (router::router(Arc::clone(&app)), stop.clone());
+        let served = Arc::clone(&app);
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || {
-                runtime.block_on(listener::run(listener, router, app, stopped));
+                runtime.block_on(listener::run(listener, router, served, stopped));
                 runtime.shutdown_timeout(STOP_WAIT);
             })
             .map_err(HttpError::Thread)?;
-        Ok(Http { address, stop, thread: Mutex::new(Some(thread)) })
+        Ok(Http { address, app, stop, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// While nobody is registered: a one-time token that makes the first administrator (`/setup?token=...`). Each call
+    /// makes another and voids the one before.
+    pub fn setup_token(&self) -> Option<String> {
+        if self.app.backend.register().users().next().is_some() {
+            return None;
+        }
+        let token = self.app.sign_in.setup.begin(self.app.clock.mono());
+        token
+            .inspect_err(|error| tracing::error!(%error, "there is no link for the first administrator"))
+            .ok()
     }
 
     /// Takes no more requests, finishes those under way, and waits for that (at most a few seconds).

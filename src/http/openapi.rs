@@ -18,6 +18,7 @@ use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
     docs, engine, fleet, message_history, messages, metrics, probes, problem, sensor, sensor_metrics, series,
+    session, setup, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.
@@ -82,6 +83,22 @@ use super::{
         quiet::of_sensor::windows,
         quiet::of_sensor::add,
         quiet::of_sensor::remove,
+        setup::page,
+        setup::by_form,
+        setup::setup,
+        session::session,
+        session::sign_in,
+        session::sign_out,
+        session::change_password,
+        users::list,
+        users::add,
+        users::user,
+        users::edit,
+        users::remove,
+        tokens::list,
+        tokens::add,
+        tokens::token,
+        tokens::remove,
     ),
     components(schemas(problem::Document))
 )]
@@ -160,12 +177,15 @@ fn document() -> Value {
 
 /// Adds to a described operation what follows from its row in the table.
 fn complete(described: &mut Value, path: &str, operation: &Operation) {
-    let probe = matches!(path, "/livez" | "/readyz");
+    let probe = operation.access == Access::Probe;
     let takes_body = described.get("requestBody").is_some();
-    let posts = operation.method == "POST";
+    // With a key it is done once.
+    let keyed = operation.method == "POST" && operation.access != Access::Public;
     let changes = matches!(operation.method.as_str(), "PUT" | "PATCH" | "DELETE");
+    let writes = operation.method != "GET";
     let needs = match operation.access {
-        Access::Public => None,
+        Access::Probe | Access::Public => None,
+        Access::SignedIn => Some("Needs any sign-in.".to_owned()),
         Access::Metrics => {
             Some("Needs *view*; without sign-in where `http.metrics_without_sign_in` allows it.".to_owned())
         }
@@ -183,13 +203,15 @@ fn complete(described: &mut Value, path: &str, operation: &Operation) {
     }
     let can = |status: u16| match status {
         400 => !probe && path != "/metrics" || takes_body,
-        401 | 403 => needs.is_some(),
+        401 => needs.is_some(),
+        // A page of another site may not write, whoever is signed in.
+        403 => needs.is_some() || writes,
         404 => path.contains('{'),
-        408 | 413 => takes_body || posts,
+        408 | 413 => takes_body || keyed,
         415 => takes_body,
-        409 => posts || changes,
+        409 => keyed || changes,
         412 => changes,
-        422 => takes_body || posts,
+        422 => takes_body || keyed,
         429 => !probe,
         500 | 503 => path != "/livez",
         _ => false,
@@ -203,7 +225,7 @@ fn complete(described: &mut Value, path: &str, operation: &Operation) {
         }
     }
     let mut headers = Vec::new();
-    if posts {
+    if keyed {
         headers.push((
             "Idempotency-Key",
             "The same request with the same key is done once, and answered the same",

@@ -4,6 +4,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
 use super::problem::{Problem, shown};
 use crate::limits::PAGE_MAX;
 use crate::time::UnixMillis;
@@ -117,6 +120,25 @@ impl Params {
 
 /// Entries of a page when nobody says how many.
 const PAGE_DEFAULT: usize = 100;
+
+/// The id in a path: the part `{id}` of the route.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Id<T>(pub(super) T);
+
+impl<T, S> FromRequestParts<S> for Id<T>
+where
+    T: FromStr<Err: Display>,
+    S: Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id<T>, Problem> {
+        let unreadable = || Problem::bad_parameter("id", "it is no text", "an id");
+        let all = RawPathParams::from_request_parts(parts, state).await.map_err(|_| unreadable())?;
+        let found = all.iter().find(|(name, _)| *name == "id").ok_or_else(unreadable)?;
+        path_id("id", found.1).map(Id)
+    }
+}
 
 /// The id in a path.
 pub(super) fn path_id<T: FromStr<Err: Display>>(name: &str, text: &str) -> Result<T, Problem> {

@@ -78,6 +78,11 @@ impl Problem {
         self.0.code
     }
 
+    /// What happened, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// Its status.
     pub(super) fn status(&self) -> u16 {
         self.0.status

@@ -18,19 +18,25 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::app::App;
 use super::body::{BodyMax, declared};
-use super::caller::Caller;
+use super::caller::{Caller, Who};
 use super::idempotency;
-use super::listener::Peer;
 use super::problem::Problem;
 use super::routes::table;
-use crate::fleet::{Actor, ActorKind, Grant, Permission, Role, Scope, Target};
+use super::sign_in::asked::Asked;
+use super::sign_in::{self, within_rate};
+use super::workers::{Places, work};
+use crate::fleet::Permission;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 
 /// Who may use an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
+    /// Anybody, as often as they like.
+    Probe,
     /// Anybody.
     Public,
+    /// Who is signed in, whatever they may do.
+    SignedIn,
     /// Who may view, and whom `http.metrics_without_sign_in` lets in.
     Metrics,
     /// Who has this permission, at least somewhere.
@@ -163,7 +169,7 @@ struct Gate {
 }
 
 async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let caller = match gate.admit(&request) {
+    let caller = match gate.admit(Asked::of(&request, gate.app.sign_in.config.secure)).await {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
@@ -172,10 +178,14 @@ async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> 
         Ok(place) => place,
         Err(problem) => return problem.into_response(),
     };
+    if let Who::Token { id, touch: true, .. } = caller.who {
+        sign_in::touch(&gate.app, &caller, id);
+    }
     request.extensions_mut().insert(BodyMax(gate.body_max));
     let key = Arc::clone(&caller.key);
     request.extensions_mut().insert(caller);
-    if request.method() == Method::POST {
+    // Answers to strangers may carry a session; none of them is kept.
+    if request.method() == Method::POST && gate.access != Access::Public {
         idempotency::once(&gate.app, &key, request, next).await
     } else {
         next.run(request).await
@@ -183,17 +193,24 @@ async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> 
 }
 
 impl Gate {
-    fn admit(&self, request: &Request) -> Result<Caller, Problem> {
-        let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_string());
-        let caller = Caller {
-            key: from.clone().unwrap_or_default().into(),
-            actor: Actor { kind: ActorKind::User, name: "anonymous".to_owned(), from },
-            grants: [Grant { role: Role::Administrator, scope: Scope::All }].into(),
+    /// Finds out who asks, and lets in who may. The register is there at once but for the moments of a change.
+    async fn admit(&self, asked: Asked) -> Result<Caller, Problem> {
+        let (app, access) = (&self.app, self.access);
+        let now = app.clock.now();
+        let at_once = app.backend.try_register().map(|register| asked.admit(app, &register, access, now));
+        let found = match at_once {
+            Some(found) => found,
+            None => {
+                let asked = asked.clone();
+                let job = move |app: &App| asked.admit(app, &app.backend.register(), access, now);
+                work(app, Places::Reserved, job).await?
+            }
         };
-        if let Access::Needs(permission) = self.access {
-            caller.check(&self.app.backend.register(), permission, Target::Somewhere)?;
+        if access != Access::Probe {
+            let key = found.as_ref().map_or_else(|_| asked.source(), |caller| Arc::clone(&caller.key));
+            within_rate(app, &key, now.mono)?;
         }
-        Ok(caller)
+        found
     }
 
     /// A request with a large body needs one of a few places, so that memory for bodies has a bound.

@@ -4,21 +4,22 @@
 //! [`super::openapi`]. A route without a permission can't be written down.
 
 use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
-use super::router::Access::{Metrics, Needs, Public};
+use super::router::Access::{Metrics, Needs, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
     docs, engine, fleet, message_history, messages, metrics, openapi, probes, sensor, sensor_metrics, series,
+    session, setup, tokens, users,
 };
-use crate::fleet::Permission::{EditFleet, ManageServer, View};
+use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
 
 /// Every route there is.
 pub(super) fn table() -> Vec<Route> {
     vec![
-        route("/livez", "livez", [get(Public, probes::livez)]),
-        route("/readyz", "readyz", [get(Public, probes::readyz)]),
+        route("/livez", "livez", [get(Probe, probes::livez)]),
+        route("/readyz", "readyz", [get(Probe, probes::readyz)]),
         route("/metrics", "metrics", [get(Metrics, metrics::metrics)]),
         route("/metrics/sensors", "sensor_metrics", [get(Metrics, sensor_metrics::sensor_metrics)]),
-        route("/api/v1/engine", "engine", [get(Needs(View), engine::engine)]),
+        route("/api/v1/engine", "engine", [get(Metrics, engine::engine)]),
         route("/api/v1/fleet", "fleet", [get(Needs(View), fleet::fleet)]),
         route("/api/v1/messages", "messages", [get(Needs(View), messages::messages)]),
         route(
@@ -146,5 +147,37 @@ pub(super) fn table() -> Vec<Route> {
         route("/api/v1/sensors/{id}/series", "sensor_series", [get(Needs(View), series::series)]),
         route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
         route("/api/v1/docs", "docs", [get(Public, docs::docs)]),
+        route("/setup", "setup_page", [get(Public, setup::page), post(Public, setup::by_form)]),
+        route("/api/v1/setup", "setup", [post(Public, setup::setup)]),
+        route(
+            "/api/v1/session",
+            "session",
+            [
+                get(SignedIn, session::session),
+                post(Public, session::sign_in),
+                delete(SignedIn, session::sign_out),
+            ],
+        ),
+        route("/api/v1/session/password", "password", [put(SignedIn, session::change_password)]),
+        route(
+            "/api/v1/users",
+            "users",
+            [get(Needs(ManageAccess), users::list), post(Needs(ManageAccess), users::add)],
+        ),
+        route(
+            "/api/v1/users/{id}",
+            "user",
+            [
+                get(Needs(ManageAccess), users::user),
+                patch(Needs(ManageAccess), users::edit),
+                delete(Needs(ManageAccess), users::remove),
+            ],
+        ),
+        route("/api/v1/tokens", "tokens", [get(SignedIn, tokens::list), post(SignedIn, tokens::add)]),
+        route(
+            "/api/v1/tokens/{id}",
+            "token",
+            [get(SignedIn, tokens::token), delete(SignedIn, tokens::remove)],
+        ),
     ]
 }

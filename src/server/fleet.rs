@@ -18,7 +18,7 @@ mod shown_tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 pub use numbers::{Number, Numbers};
 pub use policies::{PoliciesFull, Published};
@@ -26,6 +26,7 @@ pub(super) use revoke::revoke;
 
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register};
 use crate::health::{Lookup, Policy};
+use crate::http::NoRandom;
 use crate::identity::{FileError, Revocations};
 use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
 use crate::store::{Position, Store, StoreError};
@@ -49,6 +50,9 @@ pub enum CommandError {
     /// Live state has no room for it.
     #[error(transparent)]
     Full(#[from] NoRoom),
+    /// No secret can be made for it.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
 }
 
 /// Live state has no room for what is registered.
@@ -200,6 +204,15 @@ impl FleetService {
     /// The register, for reading.
     pub fn register(&self) -> RwLockReadGuard<'_, Register> {
         self.register.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The register, for reading, unless a change is being taken in just now.
+    pub fn try_register(&self) -> Option<RwLockReadGuard<'_, Register>> {
+        match self.register.try_read() {
+            Ok(register) => Some(register),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Site ids in the order of the engine's numbers.

@@ -11,6 +11,7 @@
 //!
 //! A server is started and stopped only through [`Server`], by the command line and by tests alike.
 
+pub mod access;
 pub mod activation;
 pub mod attempts;
 mod cert_renewal;
@@ -59,9 +60,9 @@ use view::View;
 use crate::config::Config;
 use crate::control::ConnectedControl;
 use crate::export::{Figures, Source};
-use crate::fleet::{Actor, Batch, Command};
+use crate::fleet::{Actor, Batch, Command, Role};
 use crate::health::{ActiveMessage, Engine, Policy, RuleId, VersionTable};
-use crate::http::{Http, HttpConfig, HttpError};
+use crate::http::{Http, HttpConfig, HttpError, SignInConfig};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
 use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
@@ -425,6 +426,21 @@ impl Server {
         self.fleet.apply(commands, actor, self.clock.unix())
     }
 
+    /// While nobody is registered: the link with which the first administrator is made. Each call makes another and
+    /// voids the one before.
+    pub fn setup_link(&self) -> Option<String> {
+        let token = self.http.setup_token()?;
+        Some(format!("http://{}/setup?token={token}", self.http.local_addr()))
+    }
+
+    /// An API token of the user `name`, who is made with this role over everything if there is none.
+    pub fn token_for(&self, name: &str, role: Role, life: Duration) -> Result<String, CommandError> {
+        let now = self.clock.unix();
+        let (commands, secret) = access::token_commands(&self.fleet.register(), name, role, life, now)?;
+        self.apply(&commands, Actor::command_line("token"))?;
+        Ok(secret)
+    }
+
     /// What history tells of itself.
     pub fn history_stats(&self) -> &Arc<HistoryStats> {
         &self.history_stats
@@ -512,7 +528,19 @@ fn certificate_rules(config: &Config) -> CertificateRules {
 }
 
 fn http_config(config: &Config) -> HttpConfig {
-    HttpConfig { listen: config.http.listen, plain_beyond_loopback: config.http.plain_beyond_loopback }
+    let http = &config.http;
+    HttpConfig {
+        listen: http.listen,
+        plain_beyond_loopback: http.plain_beyond_loopback,
+        sign_in: SignInConfig {
+            session_idle: http.session_idle,
+            session_longest: http.session_longest,
+            metrics: http.metrics_without_sign_in,
+            requests_per_second: http.requests_per_second,
+            // Beyond loopback it is a proxy that adds TLS.
+            secure: http.plain_beyond_loopback,
+        },
+    }
 }
 
 /// Deleted and changed peers lose their connection, wherever it is.

@@ -102,6 +102,7 @@ impl From<CommandError> for ApplyError {
             CommandError::Store(error) => ApplyError::Store(error.to_string()),
             CommandError::Revoke(error) => ApplyError::Store(error.to_string()),
             CommandError::Full(error) => ApplyError::Full(error.to_string()),
+            CommandError::NoRandom(error) => ApplyError::Store(error.to_string()),
         }
     }
 }
@@ -117,6 +118,10 @@ impl Backend for View {
 
     fn register(&self) -> RwLockReadGuard<'_, Register> {
         self.fleet.register()
+    }
+
+    fn try_register(&self) -> Option<RwLockReadGuard<'_, Register>> {
+        self.fleet.try_register()
     }
 
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError> {

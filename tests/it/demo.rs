@@ -198,7 +198,9 @@ fn without_an_end_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind()
     let mut said = read_until(&mut out, "serving on");
     let mut words = said.split_whitespace();
     let fleet = words.find(|word| word.ends_with("/api/v1/fleet")).expect("where to look");
-    let mut answer = ureq::get(fleet).call().expect("the API answers");
+    let token = words.find(|word| word.starts_with("fp_")).expect("a token");
+    let asked = ureq::get(fleet).header("Authorization", format!("Bearer {token}"));
+    let mut answer = asked.call().expect("the API answers");
     let answer: Value = answer.body_mut().read_json().expect("JSON");
     assert!(answer.is_object(), "{answer}");
     let left = || {

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod enrol;
 mod export;
+mod http;
 mod ingest;
 mod load;
 mod process;

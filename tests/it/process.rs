@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use fleetpulse::fleet::{Actor, Role};
+use fleetpulse::server::access::token_commands;
+use fleetpulse::server::data::DataDir;
 use fleetpulse::time::{Clock, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -127,7 +130,24 @@ pub struct Server {
     pub program: Program,
     pub ingest: SocketAddr,
     pub http: SocketAddr,
+    token: String,
     agent: ureq::Agent,
+}
+
+/// An API token of an administrator, made in the data directory before the first start.
+fn token(data: &Path) -> String {
+    let kept = data.join("token-of-the-tests");
+    if let Ok(token) = std::fs::read_to_string(&kept) {
+        return token;
+    }
+    let clock = SystemClock::start();
+    let mut opened = DataDir::open(data, Arc::new(clock)).expect("the data directory");
+    let life = Duration::from_secs(86_400);
+    let made = token_commands(&opened.register, "tests", Role::Administrator, life, clock.unix());
+    let (commands, secret) = made.expect("a token");
+    opened.apply(&commands, Actor::command_line("tests"), clock.unix()).expect("done");
+    std::fs::write(&kept, &secret).expect("the token is kept");
+    secret
 }
 
 /// The arguments of a server on free ports of loopback, with deadlines of seconds. Later settings win.
@@ -152,6 +172,7 @@ pub fn serve_arguments(data: &Path, settings: &[String]) -> Vec<String> {
 impl Server {
     /// Starts it on a data directory and waits until sensors can connect.
     pub fn start(data: &Path, settings: &[String]) -> Server {
+        let token = token(data);
         let mut program = Program::start(&serve_arguments(data, settings));
         let (ingest, http) = program.until_said("that it is ready", |line| {
             let line: Value = serde_json::from_str(line).ok()?;
@@ -160,7 +181,7 @@ impl Server {
         });
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent = config.timeout_global(Some(Duration::from_secs(10))).build().into();
-        Server { program, ingest, http, agent }
+        Server { program, ingest, http, token, agent }
     }
 
     /// The setting that makes the next server listen where this one does.
@@ -170,7 +191,9 @@ impl Server {
 
     /// A GET: status and body; `None` when nobody answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut answer = self.agent.get(format!("http://{}{path}", self.http)).call().ok()?;
+        let request = self.agent.get(format!("http://{}{path}", self.http));
+        let request = request.header("Authorization", format!("Bearer {}", self.token));
+        let mut answer = request.call().ok()?;
         let body = answer.body_mut().with_config().limit(64 << 20).read_to_string().ok()?;
         Some((answer.status().as_u16(), body))
     }

@@ -21,6 +21,7 @@ use clap::Args;
 
 use super::{Failure, logging};
 use crate::config::{Log, duration};
+use crate::fleet::Role;
 use crate::limits::{DEMO_DURATION_MAX, DEMO_SENSORS_MAX};
 use crate::server::Server;
 use crate::time::{Clock, SystemClock};
@@ -34,6 +35,9 @@ use script::Script;
 
 /// Any free port, for this machine only.
 const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Life of the token that is shown; a demonstration that runs longer is started again.
+const TOKEN_LIFE: Duration = Duration::from_secs(7 * 86_400);
 
 /// Flags of `demo`.
 #[derive(Args)]
@@ -113,7 +117,8 @@ impl Demo {
         runtime.block_on(async {
             let mut interrupt = Interrupt::listen(display.is_screen())?;
             let server = stage::start_server(config, today)?;
-            display.head(self.where_to_look(script, folder, &server));
+            let token = server.token_for("demo", Role::Administrator, TOKEN_LIFE).map_err(Failure::failed)?;
+            display.head(self.where_to_look(script, folder, &server, &token));
             let ends = self.ends();
             Run { script, server, ends, display }.perform(&mut interrupt).await
         })
@@ -124,7 +129,7 @@ impl Demo {
         if by_itself { Ends::WithTheScript } else { Ends::WhenTold }
     }
 
-    fn where_to_look(&self, script: &Script, folder: &Folder, server: &Server) -> Vec<String> {
+    fn where_to_look(&self, script: &Script, folder: &Folder, server: &Server, token: &str) -> Vec<String> {
         let (plan, http) = (&script.plan, server.http_addr());
         let mut lines = vec![
             format!("fleetpulse demo: scenario {}, {} sensors", clean(&plan.name), plan.sensors.len()),
@@ -132,6 +137,7 @@ impl Demo {
             format!("metrics  http://{http}/metrics"),
             format!("fleet    http://{http}/api/v1/fleet"),
             format!("messages http://{http}/api/v1/messages"),
+            format!("token    {token}"),
         ];
         if !folder.is_temporary() {
             lines.push(format!("data     {}", clean(&folder.path().display().to_string())));

@@ -108,18 +108,28 @@ impl Between<'_> {
 pub(super) struct Meter {
     url: String,
     agent: ureq::Agent,
+    token: Option<String>,
     clock: SystemClock,
 }
 
 impl Meter {
-    pub(super) fn new(http: &str, clock: SystemClock) -> Meter {
+    pub(super) fn new(http: &str, token: Option<&str>, clock: SystemClock) -> Meter {
         let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build();
-        Meter { url: format!("{}{PATH}", http.trim_end_matches('/')), agent: config.into(), clock }
+        Meter {
+            url: format!("{}{PATH}", http.trim_end_matches('/')),
+            agent: config.into(),
+            token: token.map(str::to_owned),
+            clock,
+        }
     }
 
     pub(super) fn read(&self) -> Result<Reading, Failure> {
         let wrong = |error: ureq::Error| Failure::failed(format!("{}: {error}", self.url));
-        let mut response = self.agent.get(&self.url).call().map_err(wrong)?;
+        let mut request = self.agent.get(&self.url);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.call().map_err(wrong)?;
         let engine: Engine = response.body_mut().read_json().map_err(wrong)?;
         Ok(Reading {
             at: self.clock.mono(),

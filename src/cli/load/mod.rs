@@ -78,6 +78,9 @@ pub struct Load {
     /// Where that server tells about itself, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL", requires = "server")]
     http: Option<String>,
+    /// API token for it, where it does not tell without
+    #[arg(long, value_name = "TOKEN", requires = "server")]
+    token: Option<String>,
     /// What --prepare made
     #[arg(long, value_name = "DIR", requires = "server")]
     identities: Option<PathBuf>,

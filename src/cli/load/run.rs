@@ -45,8 +45,12 @@ pub(super) fn run(load: &Load, size: Size) -> Result<(), Failure> {
             let (peers, size) = identities::read(folder, asked.0, asked.1)?;
             say(&needs::check(size, false)?);
             cores::pin(&load.cores)?;
-            let side =
-                Side { process: None, meter: Meter::new(http, clock), empty_bytes: None, _scratch: None };
+            let side = Side {
+                process: None,
+                meter: Meter::new(http, load.token.as_deref(), clock),
+                empty_bytes: None,
+                _scratch: None,
+            };
             (side, target(load, *server, clock), peers, size)
         }
         _ => {
@@ -96,7 +100,7 @@ fn own_server(load: &Load, size: Size, clock: SystemClock) -> Result<(Side, Vec<
     // A folder that is new shows what a server takes with nothing in it.
     let empty_bytes = if scratch.is_some() {
         let empty = ServerProcess::start(&data_dir, load.interval, &load.set, core)?;
-        Some(rested(&Meter::new(&empty.http, clock))?.resident_bytes)
+        Some(rested(&Meter::new(&empty.http, None, clock))?.resident_bytes)
     } else {
         None
     };
@@ -104,7 +108,7 @@ fn own_server(load: &Load, size: Size, clock: SystemClock) -> Result<(Side, Vec<
     let peers = enlist(&mut data, size, clock)?;
     drop(data);
     let process = ServerProcess::start(&data_dir, load.interval, &load.set, core)?;
-    let meter = Meter::new(&process.http, clock);
+    let meter = Meter::new(&process.http, None, clock);
     Ok((Side { process: Some(process), meter, empty_bytes, _scratch: scratch }, peers))
 }
 

@@ -203,18 +203,20 @@ fn while_the_api_waits_probes_and_metrics_answer() {
     let address = rig.server.http_addr();
     // Whoever asks the engine waits for it, and so do those behind them.
     let engine = rig.server.judge().engine();
+    let request = format!(
+        "GET /api/v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        rig.token
+    );
     let mut waiting: Vec<TcpStream> = (0..HTTP_WORKERS)
         .map(|_| {
             let mut stream = connect(address);
-            stream
-                .write_all(b"GET /api/v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                .unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
             stream
         })
         .collect();
     // They may come after the next request, but not after all of the next ones.
     until(&Some("busy".to_owned()), || {
-        let refused = get(address, "/api/v1/fleet", "*/*");
+        let refused = rig.get("/api/v1/fleet");
         (refused.status == 503).then(|| refused.json()["code"].as_str().unwrap().to_owned())
     });
     for path in ["/livez", "/metrics"] {

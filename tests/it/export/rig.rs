@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetpulse::config::Config;
+use fleetpulse::fleet::Role;
 use fleetpulse::server::Server;
+use serde_json::Value;
 
 /// A server with a data directory of its own.
 pub struct Rig {
     pub server: Arc<Server>,
+    /// Of an administrator of everything.
+    pub token: String,
     _folder: tempfile::TempDir,
 }
 
@@ -62,12 +66,40 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         change(&mut config);
-        Rig { server: Arc::new(Server::start(config).unwrap()), _folder: folder }
+        let server = Arc::new(Server::start(config).unwrap());
+        let token = server.token_for("rig", Role::Administrator, Duration::from_secs(3_600)).unwrap();
+        Rig { server, token, _folder: folder }
+    }
+
+    /// Starts a server in which nobody is registered.
+    pub fn start_without_users(change: impl FnOnce(&mut Config)) -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        let server = Arc::new(Server::start(config).unwrap());
+        Rig { server, token: String::new(), _folder: folder }
+    }
+
+    /// A request in the administrator's name, with a JSON body when there is one.
+    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.send_with(method, path, &[("Authorization", &format!("Bearer {}", self.token))], body)
+    }
+
+    /// A request with these headers.
+    pub fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        send(self.server.http_addr(), method, path, headers, body)
     }
 
     /// A GET with an `Accept` header.
     pub fn get_as(&self, path: &str, accept: &str) -> Answer {
-        get(self.server.http_addr(), path, accept)
+        let bearer = format!("Bearer {}", self.token);
+        self.send_with("GET", path, &[("Accept", accept), ("Authorization", &bearer)], None)
     }
 
     /// A GET.
@@ -115,6 +147,27 @@ pub fn raw(address: SocketAddr, request: &[u8]) -> String {
 pub fn get(address: SocketAddr, path: &str, accept: &str) -> Answer {
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    answer(&raw(address, request.as_bytes()))
+}
+
+/// A request on a connection of its own.
+pub fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> Answer {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let body = body.map(Value::to_string);
+    if let Some(body) = &body {
+        request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(&body.unwrap_or_default());
     answer(&raw(address, request.as_bytes()))
 }
 

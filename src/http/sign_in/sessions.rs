@@ -1,0 +1,156 @@
+//! Browser sessions: in memory, bounded, with an end when idle and an end in any case.
+//!
+//! The cookie holds 256 random bits and nothing else; what is kept is their hash. A restart ends all sessions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::secrets::{NoRandom, fresh, hash};
+use crate::fleet::TokenHash;
+use crate::limits::{SESSIONS_MAX, SESSIONS_PER_USER_MAX};
+use crate::time::MonoNanos;
+use crate::wire::id::UserId;
+
+/// One session.
+#[derive(Debug)]
+pub(in crate::http) struct Session {
+    /// Hash of its cookie.
+    pub(in crate::http) key: TokenHash,
+    /// Whose it is.
+    pub(in crate::http) user: UserId,
+    /// Must come with each request that writes.
+    pub(in crate::http) csrf: String,
+    begun: MonoNanos,
+    used: AtomicU64,
+}
+
+type Table = HashMap<TokenHash, Arc<Session>, ahash::RandomState>;
+
+/// All sessions.
+pub(in crate::http) struct Sessions {
+    open: Mutex<Table>,
+    idle: Duration,
+    longest: Duration,
+}
+
+impl Sessions {
+    pub(in crate::http) fn new(idle: Duration, longest: Duration) -> Sessions {
+        Sessions { open: Mutex::default(), idle, longest }
+    }
+
+    /// A new session; gives what goes into its cookie.
+    pub(in crate::http) fn open(
+        &self,
+        user: UserId,
+        now: MonoNanos,
+    ) -> Result<(String, Arc<Session>), NoRandom> {
+        let (secret, csrf) = (fresh()?, fresh()?);
+        let key = hash(&secret);
+        let session = Arc::new(Session { key, user, csrf, begun: now, used: AtomicU64::new(now.0) });
+        let mut open = self.lock();
+        let of_user = || open.values().filter(|session| session.user == user);
+        if of_user().count() >= SESSIONS_PER_USER_MAX {
+            let oldest = of_user().min_by_key(|session| session.used()).map(|session| session.key);
+            oldest.and_then(|key| open.remove(&key));
+        }
+        if open.len() >= SESSIONS_MAX {
+            open.retain(|_, session| self.lasts(session, now));
+        }
+        if open.len() >= SESSIONS_MAX {
+            let oldest = open.values().min_by_key(|session| session.used()).map(|session| session.key);
+            oldest.and_then(|key| open.remove(&key));
+        }
+        open.insert(key, Arc::clone(&session));
+        Ok((secret, session))
+    }
+
+    /// The session of a cookie, which is in use now.
+    pub(in crate::http) fn find(&self, key: TokenHash, now: MonoNanos) -> Option<Arc<Session>> {
+        let mut open = self.lock();
+        let session = Arc::clone(open.get(&key)?);
+        if !self.lasts(&session, now) {
+            open.remove(&key);
+            return None;
+        }
+        session.used.fetch_max(now.0, Ordering::Relaxed);
+        Some(session)
+    }
+
+    /// How long a session lasts when nobody uses it from now on.
+    pub(in crate::http) fn left(&self, session: &Session, now: MonoNanos) -> Duration {
+        let left = self.longest.saturating_sub(now.since(session.begun));
+        left.min(self.idle.saturating_sub(now.since(session.used())))
+    }
+
+    /// Ends one.
+    pub(in crate::http) fn close(&self, key: TokenHash) {
+        self.lock().remove(&key);
+    }
+
+    /// Ends all of a user.
+    pub(in crate::http) fn close_of(&self, user: UserId) {
+        self.lock().retain(|_, session| session.user != user);
+    }
+
+    fn lasts(&self, session: &Session, now: MonoNanos) -> bool {
+        !self.left(session, now).is_zero()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn used(&self) -> MonoNanos {
+        MonoNanos(self.used.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::MONO_ORIGIN;
+
+    fn at(minutes: u64) -> MonoNanos {
+        MONO_ORIGIN.plus(Duration::from_secs(minutes * 60))
+    }
+
+    #[test]
+    fn a_session_ends_when_idle_and_in_any_case() {
+        let sessions = Sessions::new(Duration::from_secs(30 * 60), Duration::from_secs(12 * 3_600));
+        let (secret, session) = sessions.open(UserId::from_number(1), at(0)).unwrap();
+        assert_eq!(session.key, hash(&secret));
+        assert_ne!(secret, session.csrf);
+        for minute in (29..12 * 60).step_by(29) {
+            assert!(sessions.find(session.key, at(minute)).is_some(), "{minute}");
+        }
+        assert!(sessions.find(session.key, at(12 * 60)).is_none(), "twelve hours are over");
+        let (_, session) = sessions.open(UserId::from_number(1), at(0)).unwrap();
+        assert!(sessions.find(session.key, at(30)).is_none(), "idle");
+        assert!(sessions.find(session.key, at(1)).is_none(), "gone for good");
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let sessions = Sessions::new(Duration::from_secs(1 << 30), Duration::from_secs(1 << 30));
+        let user = UserId::from_number(1);
+        let first = sessions.open(user, at(0)).unwrap().1;
+        let second = sessions.open(user, at(1)).unwrap().1;
+        sessions.find(first.key, at(5)).unwrap();
+        for minute in 10..10 + SESSIONS_PER_USER_MAX as u64 - 1 {
+            sessions.open(user, at(minute)).unwrap();
+        }
+        assert!(sessions.find(first.key, at(100)).is_some(), "it was used since");
+        assert!(sessions.find(second.key, at(100)).is_none());
+        for number in 2..SESSIONS_MAX as u64 + 100 {
+            sessions.open(UserId::from_number(number), at(200)).unwrap();
+        }
+        assert_eq!(sessions.lock().len(), SESSIONS_MAX);
+        assert!(sessions.find(first.key, at(200)).is_none());
+        sessions.close_of(UserId::from_number(500));
+        assert_eq!(sessions.lock().len(), SESSIONS_MAX - 1);
+    }
+}
