@@ -100,7 +100,7 @@ impl Caller {
 }
 
 /// The least role that has a permission is named, so that people know what to ask for.
-pub(super) fn not_allowed(permission: Permission) -> Problem {
+fn not_allowed(permission: Permission) -> Problem {
     let role = permission.least_role().as_str();
     let detail = format!("this needs the role {role} for what the request is about; ask an administrator");
     Problem::new(StatusCode::FORBIDDEN, "not-allowed", detail)

@@ -9,9 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::app::App;
+use super::caller::Caller;
 use super::documents::{self, EvidenceDocument, Reference, SubjectDocument};
 use super::params::Params;
 use super::problem::Problem;
+use super::sight::Sight;
 use super::times::rfc3339;
 use super::workers::{Places, work};
 use crate::fleet::Register;
@@ -69,6 +71,7 @@ const PARAMS: [&str; 8] = ["sensor", "gateway", "site", "code", "from", "until",
     responses((status = 200, description = "A page of transitions", body = Page)))]
 pub(super) async fn message_history(
     State(app): State<Arc<App>>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
@@ -91,12 +94,27 @@ pub(super) async fn message_history(
         let query = JournalQuery { subject, site, rule, from, until, before, limit };
         let found = journal.query(&query).map_err(|error| Problem::store(&error))?;
         let register = app.backend.register();
+        let sight = Sight::of(&register, &caller);
         Ok(Page {
-            items: found.entries.iter().map(|(place, entry)| item(&register, *place, entry)).collect(),
+            items: found
+                .entries
+                .iter()
+                .filter(|(_, entry)| seen(&sight, entry))
+                .map(|(place, entry)| item(&register, *place, entry))
+                .collect(),
             next: found.next.map(|cursor| show(cursor, log)),
         })
     });
     Ok(Json(page.await??).into_response())
+}
+
+/// By where the subject stood then.
+fn seen(sight: &Sight, entry: &JournalEntry) -> bool {
+    match (entry.subject, entry.site) {
+        (store::Subject::Gateway(id), _) => sight.gateway(id),
+        (store::Subject::Site(id), _) | (_, Some(id)) => sight.site(id),
+        (store::Subject::Sensor(_), None) => matches!(sight, Sight::Everything),
+    }
 }
 
 fn item(register: &Register, place: Position, entry: &JournalEntry) -> Item {

@@ -5,6 +5,7 @@
 //! that stays active through all pages is on exactly one of them. Slots belong to one run of the server, and so
 //! does a cursor.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,9 +15,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::app::App;
+use super::caller::Caller;
 use super::documents::{self, MessageDocument};
 use super::params::Params;
 use super::problem::Problem;
+use super::sight::Sight;
 use super::workers::{Places, work};
 use crate::health::{CATALOGUE, RuleId, Severity, Subject, rules_of};
 use crate::limits::MESSAGES_SCAN_MAX;
@@ -56,6 +59,7 @@ struct Filter {
     responses((status = 200, description = "A page of messages", body = Page)))]
 pub(super) async fn messages(
     State(app): State<Arc<App>>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
@@ -64,7 +68,11 @@ pub(super) async fn messages(
     let cursor = params.take("cursor")?;
     params.finish(&PARAMS)?;
     let after = cursor.map(|text| Place::parse(&text, app.run)).transpose()?;
-    let page = work(&app, Places::Api, move |app| page(app, &filter, after, limit)).await?;
+    let page = work(&app, Places::Api, move |app| {
+        let sight = Sight::of(&app.backend.register(), &caller);
+        page(app, &filter, &sight, after, limit)
+    })
+    .await?;
     Ok(Json(page).into_response())
 }
 
@@ -158,7 +166,7 @@ impl Place {
     }
 }
 
-fn page(app: &App, filter: &Filter, after: Option<Place>, limit: usize) -> Page {
+fn page(app: &App, filter: &Filter, sight: &Sight, after: Option<Place>, limit: usize) -> Page {
     let mut found = Vec::new();
     let mut next = None;
     if !matches!(after, Some(Place::Slot { .. } | Place::Through { .. })) {
@@ -166,15 +174,17 @@ fn page(app: &App, filter: &Filter, after: Option<Place>, limit: usize) -> Page 
             Some(Place::Of(subject, rule)) => Some((subject, rule)),
             _ => None,
         };
-        found = app.backend.active_places(after, limit, &|subject, rule| filter.wants_place(subject, rule));
+        found = app.backend.active_places(after, limit, &|subject, rule| {
+            filter.wants_place(subject, rule) && sight.place(subject)
+        });
         if found.len() == limit {
             next = found.last().map(|message| Place::Of(message.subject, message.rule));
         }
     }
     if next.is_none() && filter.wants_sensors() {
         let slots = match filter.sensor {
-            Some(id) => one_sensor(app, filter, id, after, limit - found.len()),
-            None => scan(app.backend.live(), filter, app.site_index(filter), after, limit - found.len()),
+            Some(id) => one_sensor(app, filter, sight, id, after, limit - found.len()),
+            None => scan(app.backend.live(), filter, &app.sites(filter, sight), after, limit - found.len()),
         };
         found.extend(app.backend.active(&slots.keys));
         next = slots.next;
@@ -187,20 +197,21 @@ fn page(app: &App, filter: &Filter, after: Option<Place>, limit: usize) -> Page 
 }
 
 impl App {
-    /// The number of the site that is asked for; a site without a sensor has none, and so no slot.
-    fn site_index(&self, filter: &Filter) -> SiteFilter {
-        match filter.site {
-            None => SiteFilter::All,
-            Some(id) => self.backend.site_index(id).map_or(SiteFilter::Nothing, SiteFilter::One),
+    /// The numbers of the sites in question; a site without a sensor has none, and so no slot.
+    fn sites(&self, filter: &Filter, sight: &Sight) -> SiteFilter {
+        let index = |id: &SiteId| self.backend.site_index(*id);
+        match (filter.site, sight) {
+            (None, Sight::Everything) => SiteFilter::All,
+            (None, Sight::Part { sites, .. }) => SiteFilter::Some(sites.iter().filter_map(index).collect()),
+            (Some(id), sight) if sight.site(id) => SiteFilter::Some(index(&id).into_iter().collect()),
+            (Some(_), _) => SiteFilter::Some(HashSet::default()),
         }
     }
 }
 
-#[derive(Clone, Copy)]
 enum SiteFilter {
     All,
-    One(SiteIndex),
-    Nothing,
+    Some(HashSet<SiteIndex, ahash::RandomState>),
 }
 
 /// Messages of sensors to ask the engine for.
@@ -210,11 +221,20 @@ struct Slots {
     next: Option<Place>,
 }
 
-fn one_sensor(app: &App, filter: &Filter, id: SensorId, after: Option<Place>, limit: usize) -> Slots {
+fn one_sensor(
+    app: &App,
+    filter: &Filter,
+    sight: &Sight,
+    id: SensorId,
+    after: Option<Place>,
+    limit: usize,
+) -> Slots {
     let live = app.backend.live();
-    let site = filter.site.is_none_or(|wanted| {
-        documents::site_of(&app.backend.register(), Subject::Sensor(id)) == Some(wanted)
-    });
+    let site = {
+        let register = app.backend.register();
+        let there = documents::site_of(&register, Subject::Sensor(id));
+        sight.sensor(&register, id) && filter.site.is_none_or(|wanted| there == Some(wanted))
+    };
     let Some(index) = live.find(id).filter(|_| site).map(|handle| handle.index) else {
         return Slots::default();
     };
@@ -237,7 +257,7 @@ fn through(rule: RuleId) -> u64 {
 }
 
 /// Goes through the columns from where the page before ended.
-fn scan(live: &LiveState, filter: &Filter, site: SiteFilter, after: Option<Place>, limit: usize) -> Slots {
+fn scan(live: &LiveState, filter: &Filter, sites: &SiteFilter, after: Option<Place>, limit: usize) -> Slots {
     let (first, mut done) = match after {
         // The rules of this slot that the pages before had.
         Some(Place::Slot { index, rule }) => (index, through(rule)),
@@ -245,7 +265,7 @@ fn scan(live: &LiveState, filter: &Filter, site: SiteFilter, after: Option<Place
         _ => (0, 0),
     };
     let mut slots = Slots::default();
-    if matches!(site, SiteFilter::Nothing) {
+    if matches!(sites, SiteFilter::Some(sites) if sites.is_empty()) {
         return slots;
     }
     let mut looked_at = 0;
@@ -261,7 +281,7 @@ fn scan(live: &LiveState, filter: &Filter, site: SiteFilter, after: Option<Place
                 continue;
             }
             looked_at += 1;
-            let Some(id) = occupant(live, index, site) else { continue };
+            let Some(id) = occupant(live, index, sites) else { continue };
             for rule in rules_of(bits) {
                 slots.keys.push((Subject::Sensor(id), rule));
                 if slots.keys.len() == limit {
@@ -278,11 +298,11 @@ fn scan(live: &LiveState, filter: &Filter, site: SiteFilter, after: Option<Place
     slots
 }
 
-/// Who has a slot, if it stands in the right site.
-fn occupant(live: &LiveState, index: SlotIndex, site: SiteFilter) -> Option<SensorId> {
+/// Who has a slot, if it stands in one of the sites.
+fn occupant(live: &LiveState, index: SlotIndex, sites: &SiteFilter) -> Option<SensorId> {
     let (id, facts) = live.occupant(index)?;
-    match site {
-        SiteFilter::One(wanted) if facts.site != wanted => None,
+    match sites {
+        SiteFilter::Some(wanted) if !wanted.contains(&facts.site) => None,
         _ => Some(id),
     }
 }

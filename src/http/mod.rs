@@ -48,6 +48,7 @@ mod sensor_metrics;
 mod series;
 mod session;
 mod setup;
+mod sight;
 mod sign_in;
 mod times;
 mod tokens;

@@ -186,9 +186,15 @@ fn complete(described: &mut Value, path: &str, operation: &Operation) {
     let needs = match operation.access {
         Access::Probe | Access::Public => None,
         Access::SignedIn => Some("Needs any sign-in.".to_owned()),
-        Access::Metrics => {
-            Some("Needs *view*; without sign-in where `http.metrics_without_sign_in` allows it.".to_owned())
-        }
+        Access::Metrics => Some(
+            "Needs *view* over everything; without sign-in where `http.metrics_without_sign_in` allows it."
+                .to_owned(),
+        ),
+        Access::NeedsAll(permission) => Some(format!(
+            "Needs *{}* over everything (role {}).",
+            permission.as_str(),
+            permission.least_role().as_str()
+        )),
         Access::Needs(permission) => {
             Some(format!("Needs *{}* (role {}).", permission.as_str(), permission.least_role().as_str()))
         }

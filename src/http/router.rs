@@ -37,10 +37,12 @@ pub(super) enum Access {
     Public,
     /// Who is signed in, whatever they may do.
     SignedIn,
-    /// Who may view, and whom `http.metrics_without_sign_in` lets in.
+    /// Who may view everything, and whom `http.metrics_without_sign_in` lets in.
     Metrics,
     /// Who has this permission, at least somewhere.
     Needs(Permission),
+    /// Who has this permission over everything: what is told can't be told of a part.
+    NeedsAll(Permission),
 }
 
 /// One method of a route.

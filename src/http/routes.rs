@@ -4,7 +4,7 @@
 //! [`super::openapi`]. A route without a permission can't be written down.
 
 use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
-use super::router::Access::{Metrics, Needs, Probe, Public, SignedIn};
+use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
     docs, engine, fleet, message_history, messages, metrics, openapi, probes, sensor, sensor_metrics, series,
@@ -20,7 +20,7 @@ pub(super) fn table() -> Vec<Route> {
         route("/metrics", "metrics", [get(Metrics, metrics::metrics)]),
         route("/metrics/sensors", "sensor_metrics", [get(Metrics, sensor_metrics::sensor_metrics)]),
         route("/api/v1/engine", "engine", [get(Metrics, engine::engine)]),
-        route("/api/v1/fleet", "fleet", [get(Needs(View), fleet::fleet)]),
+        route("/api/v1/fleet", "fleet", [get(NeedsAll(View), fleet::fleet)]),
         route("/api/v1/messages", "messages", [get(Needs(View), messages::messages)]),
         route(
             "/api/v1/messages/history",
@@ -162,15 +162,15 @@ pub(super) fn table() -> Vec<Route> {
         route(
             "/api/v1/users",
             "users",
-            [get(Needs(ManageAccess), users::list), post(Needs(ManageAccess), users::add)],
+            [get(NeedsAll(ManageAccess), users::list), post(NeedsAll(ManageAccess), users::add)],
         ),
         route(
             "/api/v1/users/{id}",
             "user",
             [
-                get(Needs(ManageAccess), users::user),
-                patch(Needs(ManageAccess), users::edit),
-                delete(Needs(ManageAccess), users::remove),
+                get(NeedsAll(ManageAccess), users::user),
+                patch(NeedsAll(ManageAccess), users::edit),
+                delete(NeedsAll(ManageAccess), users::remove),
             ],
         ),
         route("/api/v1/tokens", "tokens", [get(SignedIn, tokens::list), post(SignedIn, tokens::add)]),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::app::App;
+use super::caller::Caller;
 use super::params::{Params, path_id};
 use super::problem::Problem;
 use super::sensor::registered;
@@ -57,6 +58,7 @@ const DEFAULT_SPAN: Duration = Duration::from_secs(24 * 3_600);
     responses((status = 200, description = "Points in order of time", body = SeriesDocument)))]
 pub(super) async fn series(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
@@ -72,7 +74,7 @@ pub(super) async fn series(
     let until = until.unwrap_or_else(|| app.clock.unix());
     let from = from.unwrap_or_else(|| until.minus(DEFAULT_SPAN));
     let document = work(&app, Places::Api, move |app| {
-        registered(&app.backend.register(), sensor)?;
+        registered(&app.backend.register(), &caller, sensor)?;
         let history = &app.backend.store().history;
         let series = history.series(sensor, metric, from, until).map_err(|error| Problem::store(&error))?;
         let point = |point: &crate::store::Point| PointDocument {

@@ -9,10 +9,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use super::secrets::{hash, token_hash};
 use super::sessions::Session;
 use super::slowing::source;
-use crate::fleet::{Actor, ActorKind, Grant, Register, Role, Scope, Token, TokenHash, User};
+use crate::fleet::{
+    Actor, ActorKind, Grant, Permission, Register, Role, Scope, Target, Token, TokenHash, User,
+};
 use crate::http::MetricsAccess;
 use crate::http::app::App;
-use crate::http::caller::{Caller, Who, not_allowed};
+use crate::http::caller::{Caller, Who};
 use crate::http::listener::Peer;
 use crate::http::problem::Problem;
 use crate::http::router::Access;
@@ -82,17 +84,14 @@ impl Asked {
             }
             return Err(not_signed_in("give an API token (`Authorization: Bearer fp_...`) or sign in"));
         };
-        let needed = match access {
-            Access::Needs(permission) => Some(permission),
-            Access::Metrics if !self.may_read_metrics(app) => Some(crate::fleet::Permission::View),
-            _ => None,
+        let (permission, target) = match access {
+            Access::Needs(permission) => (permission, Target::Somewhere),
+            Access::NeedsAll(permission) => (permission, Target::Everything),
+            Access::Metrics if !self.may_read_metrics(app) => (Permission::View, Target::Everything),
+            _ => return Ok(caller),
         };
-        match needed {
-            Some(permission) if !caller.may(register, permission, crate::fleet::Target::Somewhere) => {
-                Err(not_allowed(permission))
-            }
-            _ => Ok(caller),
-        }
+        caller.check(register, permission, target)?;
+        Ok(caller)
     }
 
     /// `None`: it does not say who.

@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fleetpulse::fleet::{Actor, Command, Role};
+use fleetpulse::live::{Lifecycle, SensorType};
 use fleetpulse::server::access::token_commands;
 use fleetpulse::time::Clock;
-use fleetpulse::wire::id::{SiteId, SubscriptionId};
+use fleetpulse::wire::id::{SensorId, SiteId, SubscriptionId, ZoneId};
 use serde_json::{Value, json};
 
-use crate::export::rig::Rig;
+use crate::export::rig::{Rig, until};
 
 /// What an operation needs, as the API itself describes it.
 #[derive(Clone, Debug, PartialEq)]
 enum Needs {
     Nothing,
     AnySignIn,
-    /// View, or this machine.
+    /// View of everything, or this machine.
     Metrics,
     Permission(String),
+    /// Over everything.
+    All(String),
 }
 
 fn operations(rig: &Rig) -> Vec<(String, String, Needs)> {
@@ -34,10 +37,10 @@ fn operations(rig: &Rig) -> Vec<(String, String, Needs)> {
             } else if description.contains("Needs any sign-in") {
                 Needs::AnySignIn
             } else {
-                let permission = description.split("Needs *").nth(1).and_then(|rest| rest.split('*').next());
-                Needs::Permission(
-                    permission.unwrap_or_else(|| panic!("{method} {path}: {description}")).to_owned(),
-                )
+                let needed = description.split("Needs *").nth(1).and_then(|rest| rest.split_once('*'));
+                let (permission, rest) = needed.unwrap_or_else(|| panic!("{method} {path}: {description}"));
+                let everything = rest.starts_with(" over everything");
+                if everything { Needs::All(permission.into()) } else { Needs::Permission(permission.into()) }
             };
             found.push((method.to_uppercase(), path.clone(), needs));
         }
@@ -108,8 +111,9 @@ fn every_route_lets_in_who_may_and_nobody_else() {
             let signs_out = method == "DELETE" && path == "/api/v1/session";
             let allowed = match needs {
                 Needs::Nothing | Needs::AnySignIn => true,
-                Needs::Metrics => may(*role, "view"),
+                Needs::Metrics => *name != "site operator",
                 Needs::Permission(permission) => may(*role, permission),
+                Needs::All(permission) => may(*role, permission) && *name != "site operator",
             };
             let answer = ask(&[("Authorization", &format!("Bearer {token}"))]);
             let what = format!("{method} {path} as {name}: {} {}", answer.status, answer.body);
@@ -149,5 +153,58 @@ fn every_answer_is_described() {
                 }
             }
         }
+    }
+}
+
+/// Two sites with one sensor each that waits for its activation, which is a health message.
+fn two_sites(rig: &Rig) -> [(SiteId, SensorId); 2] {
+    let subscription = SubscriptionId::fresh();
+    let mut commands = vec![Command::AddSubscription { id: subscription, name: "Contoso".into() }];
+    let places = ["Lyon", "Turin"].map(|name| {
+        let (site, zone, sensor) = (SiteId::fresh(), ZoneId::fresh(), SensorId::fresh());
+        commands.push(Command::AddSite { id: site, subscription, name: name.into() });
+        commands.push(Command::AddZone { id: zone, site, name: "Hall".into() });
+        commands.push(Command::AddSensor {
+            id: sensor,
+            zone,
+            name: format!("{name} 1"),
+            kind: SensorType::OtCloud,
+            lifecycle: Lifecycle::PendingActivation,
+        });
+        (site, sensor)
+    });
+    rig.server.apply(&commands, Actor::command_line("test")).unwrap();
+    places
+}
+
+#[test]
+fn what_lies_outside_somebodys_scope_does_not_exist_for_them() {
+    let rig = Rig::start();
+    let [(lyon, lyon_1), (turin, turin_1)] = two_sites(&rig);
+    let body = json!({"name": "lyon", "grants": [{"role": "reader", "site": lyon.to_string()}]});
+    assert_eq!(rig.send("POST", "/api/v1/users", Some(&body)).status, 201);
+    let token = rig.server.token_for("lyon", Role::Administrator, Duration::from_secs(60)).unwrap();
+    let ask = |path: &str| rig.send_with("GET", path, &[("Authorization", &format!("Bearer {token}"))], None);
+    for path in ["/api/v1/messages", "/api/v1/messages/history"] {
+        let sites = |page: Value| -> Vec<String> {
+            let items = page["items"].as_array().unwrap().clone();
+            let mut sites: Vec<String> =
+                items.iter().map(|item| item["site"]["id"].as_str().unwrap().to_owned()).collect();
+            sites.sort();
+            sites
+        };
+        let mut both = vec![lyon.to_string(), turin.to_string()];
+        both.sort();
+        until(&both, || sites(rig.get(path).json()));
+        assert_eq!(sites(ask(path).json()), [lyon.to_string()], "{path}");
+        for filter in [format!("?site={turin}"), format!("?sensor={turin_1}")] {
+            assert_eq!(sites(ask(&format!("{path}{filter}")).json()), Vec::<String>::new(), "{path}{filter}");
+        }
+        assert_eq!(sites(ask(&format!("{path}?sensor={lyon_1}")).json()), [lyon.to_string()], "{path}");
+    }
+    for more in ["", "/series?metric=cpu-ratio"] {
+        assert_eq!(ask(&format!("/api/v1/sensors/{lyon_1}{more}")).status, 200, "{more}");
+        let other = ask(&format!("/api/v1/sensors/{turin_1}{more}"));
+        assert_eq!((other.status, other.json()["code"].as_str()), (404, Some("not-found")), "{more}");
     }
 }

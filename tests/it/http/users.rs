@@ -72,7 +72,8 @@ fn bodies_that_are_wrong_are_refused_with_the_field() {
         answer(&raw(rig.server.http_addr(), &request))
     };
     let json = "Content-Type: application/json\r\n";
-    let cases: [(&str, &[u8], u16, &str, Option<&str>); 11] = [
+    type Case<'a> = (&'a str, &'a [u8], u16, &'a str, Option<&'a str>);
+    let cases: [Case<'_>; 11] = [
         ("", b"{}", 415, "unsupported-media-type", Some("Content-Type")),
         ("Content-Type: text/plain\r\n", b"{}", 415, "unsupported-media-type", Some("Content-Type")),
         (
