@@ -30,7 +30,7 @@ fn what_cannot_be_is_said_in_one_line() {
         (
             &usual[..2],
             "",
-            "identity_dir: '' is not valid; give the folder that `fleetpulse ca add-sensor` made",
+            "identity_dir: '' is not valid; give the folder that `fleetpulse agent activate` made",
         ),
         (&["--server", "a:1", "--identity", &nothing], "", "nothing/certificate.pem can't be read"),
         (&["--interface", "../x"], "", "interfaces: '../x' is not valid; give a network interface's name"),

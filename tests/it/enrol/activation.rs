@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use fleetpulse::fleet::{Actor, Command};
-use fleetpulse::identity::{ClientIdentity, ClientKey, IdentityFolder};
+use fleetpulse::fleet::{Actor, Command, TokenHash};
+use fleetpulse::identity::{ClientIdentity, ClientKey, IdentityFolder, sha256};
 use fleetpulse::limits::ACTIVATION_LIFE;
 use fleetpulse::live::{Lifecycle, SensorType};
 use fleetpulse::time::Clock;
@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType};
 use rustix::process::Signal;
 
 use super::rig::{Rig, refusal};
-use crate::process::run;
+use crate::process::{run, until};
 
 fn activate(file: &str, out: &str) -> (Option<i32>, String) {
     let (code, said) = run(&["agent", "activate", file, "--out", out]);
@@ -113,15 +113,17 @@ fn every_reason_is_told_apart_and_noted_on_its_sensor() {
     let (code, said) = activate(&path, &rig.out("old"));
     assert_eq!(code, Some(65), "{said}");
     assert!(said.contains("activation-expired"), "{said}");
-    let file = fleetpulse::identity::ActivationFile::read(&issued.bytes, None, then).expect("readable");
-    assert_eq!(ask(file.token, &key), Some(EnrolRefusal::TokenExpired));
+    let (token, expires_at) = ([5; 32], rig.now().plus(Duration::from_millis(20)));
+    rig.apply(&[Command::IssueActivation { id, token: TokenHash(sha256(&token)), expires_at }]);
+    until("its end", || (rig.now() > expires_at).then_some(()));
+    assert_eq!(ask(token, &key), Some(EnrolRefusal::TokenExpired));
     assert_eq!(code_of(id).as_deref(), Some("token-expired"));
 
     // A clock that is wrong.
     let id = rig.onboard("drift", SensorType::OtCloud);
     let file = rig.read(&rig.issue(id));
     for (hours, words) in [(-12, "12 h behind"), (13, "13 h ahead of")] {
-        let clock = rig.now().0 + hours * 3_600_000;
+        let clock = rig.now().0 + hours * 3_600_000 + hours.signum() * 60_000;
         let csr = key.request().expect("a request");
         let request = EnrolRequest::Activate {
             token: file.token,
