@@ -311,14 +311,16 @@ mod tests {
         assert_eq!(encode(&activate())[4..], expected);
     }
 
+    type Change = fn(&mut EnrolRequest);
+
     #[test]
     fn what_is_too_long_or_missing_is_named() {
-        let changed = |change: fn(&mut EnrolRequest)| {
+        let changed = |change: Change| {
             let mut request = renew();
             change(&mut request);
             read_request(&encode(&request)[4..])
         };
-        let parts: [(fn(&mut EnrolRequest), &str); 5] = [
+        let parts: [(Change, &str); 5] = [
             (
                 |request| {
                     if let EnrolRequest::Renew { chain, .. } = request {

@@ -48,16 +48,12 @@ async fn revoked_and_deleted_sensors_are_gone_within_a_second_and_stay_away() {
     for id in [one, two, three] {
         rig.until_heartbeats(id);
     }
-    let clock = rig.server.clock();
-    let began = clock.mono();
     rig.apply(&[Command::RevokeCredentials { id: one }, Command::DeleteSensor { id: two }]);
     let lost = |client: &Client, code| client.report().last_loss == Some(Loss::Closed(code));
     until("told why", || {
         let revoked = lost(&first, CloseCode::CertificateRevoked) || lost(&first, CloseCode::NotActive);
         (revoked && lost(&second, CloseCode::UnknownIdentity)).then_some(())
     });
-    let took = clock.mono().since(began);
-    println!("both were told after {took:?}");
     assert!(!rig.is_connected(one) && rig.server.live().snapshot_of(two).is_none());
     assert_eq!(rig.sensor(one).lifecycle, Lifecycle::PendingReactivation);
     let serial = identity.leaf().expect("a leaf").serial;
@@ -73,7 +69,7 @@ async fn revoked_and_deleted_sensors_are_gone_within_a_second_and_stay_away() {
         let more = rig.server.ingest().counters().snapshot().handshakes;
         (more >= tries + 6).then_some(())
     });
-    println!("{} of the tries resumed", resumed() - before);
+    assert!(resumed() > before, "some of the tries resumed a session");
     assert_eq!(rig.received(one), received);
     // Activated anew, the sensor may report, and its old certificate still may not.
     let folder = IdentityFolder::new(rig.out("anew"));

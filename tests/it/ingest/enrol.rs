@@ -1,7 +1,8 @@
 //! The enrolment port by itself: what a shard does with requests, rubbish, slow clients and a judge that is busy.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleetpulse::identity::ALPN_ENROL;
 use fleetpulse::ingest::{EnrolJudge, EnrolOutcome};
@@ -12,13 +13,17 @@ use fleetpulse::wire::enrol::{EnrolAnswer, EnrolRefusal, EnrolRequest, decode, e
 
 use super::rig::{Neighbour, PATIENCE, Rig, code, quic_client};
 
-/// Answers with the size of the signing request; waits while it is locked.
+/// Answers with the size of the signing request; waits while it is held.
 #[derive(Default)]
-struct Counting(Mutex<()>);
+struct Counting {
+    held: AtomicBool,
+}
 
 impl EnrolJudge for Counting {
     fn judge(&self, request: &EnrolRequest, _: SocketAddr, _: UnixMillis) -> EnrolAnswer {
-        let _open = self.0.lock().unwrap();
+        while self.held.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let EnrolRequest::Activate { csr, .. } = request else {
             return EnrolRefusal::UnknownIdentity.answer("nobody");
         };
@@ -144,26 +149,23 @@ async fn a_busy_judge_turns_requests_away_and_one_source_leaves_room_for_others(
     let judge = Arc::new(Counting::default());
     let rig = Rig::judged(Arc::clone(&judge) as _);
     let mut asked = Vec::new();
-    {
-        let _held = judge.0.lock().unwrap();
-        // One at a time, so that the shard has seen each before the next.
-        for _ in 0..ENROL_QUEUE {
-            let connection = connect(&rig).await;
-            let (mut send, receive) = connection.open_bi().await.unwrap();
-            send.write_all(&request(3)).await.unwrap();
-            send.finish().unwrap();
-            asked.push((connection, receive));
-            if counted(&rig, EnrolOutcome::Refused(EnrolRefusal::Busy)) > 0 {
-                break;
-            }
+    judge.held.store(true, Ordering::Relaxed);
+    // One at a time, so that the shard has seen each before the next.
+    for _ in 0..ENROL_QUEUE {
+        let connection = connect(&rig).await;
+        let (mut send, receive) = connection.open_bi().await.unwrap();
+        send.write_all(&request(3)).await.unwrap();
+        send.finish().unwrap();
+        asked.push((connection, receive));
+        if counted(&rig, EnrolOutcome::Refused(EnrolRefusal::Busy)) > 0 {
+            break;
         }
-        rig.until("somebody is turned away", |rig| {
-            counted(rig, EnrolOutcome::Refused(EnrolRefusal::Busy)) > 0
-        })
-        .await;
-        // Alone a source takes half of the queue, and a little while the first is with the judge.
-        assert!((ENROL_QUEUE / 2..ENROL_QUEUE / 2 + 8).contains(&asked.len()), "{}", asked.len());
     }
+    rig.until("somebody is turned away", |rig| counted(rig, EnrolOutcome::Refused(EnrolRefusal::Busy)) > 0)
+        .await;
+    // Alone a source takes half of the queue, and a little while the first is with the judge.
+    assert!((ENROL_QUEUE / 2..ENROL_QUEUE / 2 + 8).contains(&asked.len()), "{}", asked.len());
+    judge.held.store(false, Ordering::Relaxed);
     let mut granted = 0;
     for (_connection, mut receive) in asked {
         let bytes = receive.read_to_end(ENROL_MESSAGE_BYTES_MAX).await.unwrap();
