@@ -15,7 +15,7 @@ const LAYERS: [&str; 16] = [
 const SENSOR_MAY: [&str; 6] = ["limits", "time", "config", "wire", "identity", "sensor"];
 
 /// Libraries and the one module that may name each.
-const OWNERS: [(&str, &str); 14] = [
+const OWNERS: [(&str, &str); 18] = [
     ("quinn_proto", "ingest"),
     ("quinn_udp", "ingest"),
     ("mio", "ingest"),
@@ -25,6 +25,10 @@ const OWNERS: [(&str, &str); 14] = [
     ("form_urlencoded", "http"),
     ("hyper", "http"),
     ("hyper_util", "http"),
+    ("argon2", "http"),
+    ("openidconnect", "http"),
+    ("tokio_rustls", "http"),
+    ("utoipa", "http"),
     ("tower", "http"),
     ("redb", "store"),
     ("clap", "cli"),
@@ -300,6 +304,9 @@ fn libraries_are_newer_than_their_advisories() {
     }
 }
 
+/// Older lines of a library that got the fix too: from, and the first version that is another line.
+const MENDED_LATER: [(&str, (u64, u64, u64), (u64, u64, u64)); 1] = [("rand", (0, 8, 6), (0, 9, 0))];
+
 fn check_lock(name: &str, least: &[(&str, (u64, u64, u64))]) {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let mut packages = Vec::new();
@@ -317,7 +324,11 @@ fn check_lock(name: &str, least: &[(&str, (u64, u64, u64))]) {
             version.split(['.', '-', '+']).take(3).map(|part| part.parse().unwrap_or(0)).collect();
         for &(library, bound) in least {
             if name == library {
-                assert!((numbers[0], numbers[1], numbers[2]) >= bound, "{name} {version} has an advisory");
+                let number = (numbers[0], numbers[1], numbers[2]);
+                let patched = MENDED_LATER
+                    .iter()
+                    .any(|&(library, from, to)| name == library && (from..to).contains(&number));
+                assert!(number >= bound || patched, "{name} {version} has an advisory");
             }
         }
     }

@@ -62,6 +62,20 @@ keys! {
         |w: &[String]| period(w, Duration::from_secs(60), Duration::from_secs(30 * 86_400)), http.session_longest, show_duration;
     "http.requests_per_second", "Requests that one user, token or (without one) source address may send in a second, 1 to 100000; three seconds' worth at once.",
         |w: &[String]| number(w, 1, 100_000).map(|n| n as u32), http.requests_per_second, show_plain;
+    "http.public_url", "Where browsers reach the server, such as https://fleet.example: for links and for the identity provider; empty = http.listen.",
+        optional_url, http.public_url, show_optional_text;
+    "http.oidc_issuer", "Issuer URL of an identity provider (OpenID Connect), https unless on this machine; empty = local accounts only.",
+        optional_url, http.oidc_issuer, show_optional_text;
+    "http.oidc_client_id", "What the server is called at the identity provider.",
+        text, http.oidc_client_id, show_quoted;
+    "http.oidc_client_secret_file", "File with the server's secret at the identity provider; empty = it has none (PKCE protects the sign-in in any case).",
+        optional_path, http.oidc_client_secret_file, show_optional_path;
+    "http.oidc_groups_claim", "Claim of the id token with the groups of a user.",
+        text, http.oidc_groups_claim, show_quoted;
+    "http.oidc_grants", "What the members of groups may do, set at every sign-in: `group=reader`, `operator` or `administrator`, over everything or `group=operator:site:ID`, `group=operator:subscription:ID`.",
+        texts, http.oidc_grants, show_list;
+    "http.oidc_ca_file", "PEM file with the roots that the identity provider's certificate is checked against; empty = those of the web.",
+        optional_path, http.oidc_ca_file, show_optional_path;
     "health.cadence", "Time between two sweeps, 100ms to 10s: also the most that a verdict comes late.",
         |w: &[String]| period(w, limits::CADENCE_MIN, limits::CADENCE_MAX), health.cadence, show_duration;
     "health.policy", "Built-in policy that everything is layered on: `default`, or `demo` with deadlines of seconds.",
@@ -145,6 +159,44 @@ fn boolean(written: &[String]) -> Result<bool, String> {
 fn choice(written: &[String], valid: &[&str]) -> Result<String, String> {
     let value = one(written)?;
     if valid.contains(&value) { Ok(value.to_owned()) } else { Err(format!("one of {}", valid.join(", "))) }
+}
+
+fn text(written: &[String]) -> Result<String, String> {
+    match one(written)? {
+        text if (1..=256).contains(&text.len()) && !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err("a text of 1 to 256 characters".into()),
+    }
+}
+
+fn texts(written: &[String]) -> Result<Vec<String>, String> {
+    let given: Vec<String> = written.iter().filter(|text| !text.is_empty()).cloned().collect();
+    let good = |text: &String| text.len() <= 256 && !text.chars().any(char::is_control);
+    if given.len() <= 256 && given.iter().all(good) {
+        Ok(given)
+    } else {
+        Err("at most 256 texts of at most 256 characters".into())
+    }
+}
+
+/// `https://host`, or `http://` for this machine alone.
+fn optional_url(written: &[String]) -> Result<Option<String>, String> {
+    let text = one(written)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let clean = text.len() <= 512 && text.chars().all(|c| c.is_ascii_graphic());
+    let plain_here = ["http://127.0.0.1", "http://[::1]", "http://localhost"].iter().any(|start| {
+        text.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+    });
+    if clean && (text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty()) || plain_here) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err("a URL such as https://fleet.example, http only on this machine; or nothing".into())
+    }
+}
+
+fn show_optional_text(value: &Option<String>) -> String {
+    quoted(value.as_deref().unwrap_or_default())
 }
 
 fn metrics_access(written: &[String]) -> Result<MetricsAccess, String> {

@@ -121,9 +121,9 @@ fn scalar(value: &toml::Value) -> String {
     }
 }
 
-/// Environment and flags write a list with commas; only one key takes a list.
+/// Environment and flags write a list with commas, where a key takes one.
 fn split_list(key: &str, value: &str) -> Vec<String> {
-    if key == "ingest.server_names" {
+    if matches!(key, "ingest.server_names" | "http.oidc_grants") {
         value.split(',').map(|item| item.trim().to_owned()).collect()
     } else {
         vec![value.to_owned()]

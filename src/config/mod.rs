@@ -90,6 +90,20 @@ mod used {
         pub session_longest: Duration,
         /// Requests that one caller may send in a second.
         pub requests_per_second: u32,
+        /// Where browsers reach the server; none = at `listen`.
+        pub public_url: Option<String>,
+        /// Issuer URL of the identity provider; none = local accounts only.
+        pub oidc_issuer: Option<String>,
+        /// What the server is called there.
+        pub oidc_client_id: String,
+        /// File with the server's secret there.
+        pub oidc_client_secret_file: Option<PathBuf>,
+        /// Claim of the id token with the groups of a user.
+        pub oidc_groups_claim: String,
+        /// What the members of groups may do: `group=role`, `group=role:site:ID`.
+        pub oidc_grants: Vec<String>,
+        /// PEM file with the roots that the provider's certificate is checked against.
+        pub oidc_ca_file: Option<PathBuf>,
     }
 
     /// Who may read metrics without signing in.
@@ -183,6 +197,13 @@ mod used {
                     session_idle: Duration::from_secs(30 * 60),
                     session_longest: Duration::from_secs(12 * 3_600),
                     requests_per_second: 100,
+                    public_url: None,
+                    oidc_issuer: None,
+                    oidc_client_id: "fleetpulse".into(),
+                    oidc_client_secret_file: None,
+                    oidc_groups_claim: "groups".into(),
+                    oidc_grants: Vec::new(),
+                    oidc_ca_file: None,
                 },
                 health: Health {
                     cadence: limits::CADENCE_DEFAULT,

@@ -142,6 +142,8 @@ pub const ROUTES: &[&str] = &[
     "setup_page",
     "setup",
     "session",
+    "oidc",
+    "oidc_callback",
     "password",
     "users",
     "user",

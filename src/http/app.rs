@@ -9,6 +9,7 @@ use super::connections::Connections;
 use super::counters::Counters;
 use super::idempotency::Answers;
 use super::sensor_metrics::Pages;
+use super::sign_in::oidc::Oidc;
 use super::sign_in::{SignIn, SignInConfig};
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
@@ -26,6 +27,8 @@ pub(super) struct App {
     pub(super) pages: Pages,
     /// Sessions, rates, failed sign-ins.
     pub(super) sign_in: SignIn,
+    /// The identity provider.
+    pub(super) oidc: Option<Arc<Oidc>>,
     /// Answers to requests that may be sent again.
     pub(super) answers: Answers,
     /// Places for requests with large bodies.
@@ -35,7 +38,12 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) fn new(config: SignInConfig, backend: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> App {
+    pub(super) fn new(
+        config: SignInConfig,
+        oidc: Option<Arc<Oidc>>,
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+    ) -> App {
         let (counters, connections) = (Arc::<Counters>::default(), Arc::<Connections>::default());
         let figures = AllFigures {
             backend: Arc::clone(&backend),
@@ -54,6 +62,7 @@ impl App {
             pages: Pages::default(),
             answers: Answers::default(),
             sign_in: SignIn::new(config),
+            oidc,
             large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
         }
     }

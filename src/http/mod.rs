@@ -34,6 +34,7 @@ mod listener;
 mod message_history;
 mod messages;
 mod metrics;
+mod oidc;
 mod openapi;
 mod params;
 mod probes;
@@ -67,17 +68,19 @@ use tokio_util::sync::CancellationToken;
 pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect};
 pub use problem::Problem;
 pub use sign_in::SignInConfig;
+pub use sign_in::oidc::OidcConfig;
 pub use sign_in::secrets::{NoRandom, new_token};
 
 pub use crate::config::MetricsAccess;
 
 use app::App;
+use sign_in::oidc::Oidc;
 
 use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED, PASSWORD_HASHES_MAX};
 use crate::time::Clock;
 
 /// Where to listen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// TCP address; port 0 = a free one.
     pub listen: SocketAddr,
@@ -85,6 +88,8 @@ pub struct HttpConfig {
     pub plain_beyond_loopback: bool,
     /// Sessions, metrics, rates.
     pub sign_in: SignInConfig,
+    /// The identity provider; none = local accounts only.
+    pub oidc: Option<OidcConfig>,
 }
 
 /// Why HTTP can't be served.
@@ -108,6 +113,9 @@ pub enum HttpError {
         /// Which address.
         address: SocketAddr,
     },
+    /// The identity provider's settings can't be used.
+    #[error("{0}")]
+    Oidc(String),
     /// The runtime or its thread can't be started.
     #[error("the HTTP thread can't be started: {0}")]
     Thread(io::Error),
@@ -131,10 +139,11 @@ impl Http {
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
     ) -> Result<Http, HttpError> {
-        let HttpConfig { listen, plain_beyond_loopback, sign_in } = config;
+        let HttpConfig { listen, plain_beyond_loopback, sign_in, oidc } = config;
         if !listen.ip().is_loopback() && !plain_beyond_loopback {
             return Err(HttpError::Plain { address: listen });
         }
+        let oidc = oidc.map(Oidc::new).transpose().map_err(|error| HttpError::Oidc(error.to_string()))?;
         let bind = |error| HttpError::Bind { address: listen, error };
         let listener = std::net::TcpListener::bind(listen).map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
@@ -150,7 +159,7 @@ impl Http {
             tokio::net::TcpListener::from_std(listener).map_err(bind)?
         };
         let stop = CancellationToken::new();
-        let app = Arc::new(App::new(sign_in, backend, clock));
+        let app = Arc::new(App::new(sign_in, oidc.map(Arc::new), backend, clock));
         let (router, stopped) = (router::router(Arc::clone(&app)), stop.clone());
         let served = Arc::clone(&app);
         let thread = std::thread::Builder::new()

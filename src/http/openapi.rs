@@ -17,8 +17,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    docs, engine, fleet, message_history, messages, metrics, probes, problem, sensor, sensor_metrics, series,
-    session, setup, tokens, users,
+    docs, engine, fleet, message_history, messages, metrics, oidc, probes, problem, sensor, sensor_metrics,
+    series, session, setup, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.
@@ -90,6 +90,8 @@ use super::{
         session::sign_in,
         session::sign_out,
         session::change_password,
+        oidc::begin,
+        oidc::callback,
         users::list,
         users::add,
         users::user,

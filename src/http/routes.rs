@@ -7,8 +7,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, engine, fleet, message_history, messages, metrics, openapi, probes, sensor, sensor_metrics, series,
-    session, setup, tokens, users,
+    docs, engine, fleet, message_history, messages, metrics, oidc, openapi, probes, sensor, sensor_metrics,
+    series, session, setup, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
 
@@ -158,6 +158,8 @@ pub(super) fn table() -> Vec<Route> {
                 delete(SignedIn, session::sign_out),
             ],
         ),
+        route("/api/v1/sign-in/oidc", "oidc", [get(Public, oidc::begin)]),
+        route("/api/v1/sign-in/oidc/callback", "oidc_callback", [get(Public, oidc::callback)]),
         route("/api/v1/session/password", "password", [put(SignedIn, session::change_password)]),
         route(
             "/api/v1/users",

@@ -61,7 +61,7 @@ pub(super) async fn setup(
 }
 
 async fn first(app: &Arc<App>, caller: &Caller, given: FirstAdministrator) -> Result<User, Problem> {
-    let this = app.sign_in.slowing.begin("/setup", caller.address, app.clock.mono()).map_err(slowed)?;
+    let this = app.sign_in.slowing.begin_nameless(caller.address, app.clock.mono()).map_err(slowed)?;
     if !app.sign_in.setup.is_good(&given.token, app.clock.mono()) {
         record_refusal(app, caller.actor.clone(), "", "a set-up link that is wrong, used or too old").await;
         let detail =

@@ -28,6 +28,7 @@ pub mod stop;
 mod sweeper;
 pub mod tap;
 mod view;
+mod web;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +63,7 @@ use crate::control::ConnectedControl;
 use crate::export::{Figures, Source};
 use crate::fleet::{Actor, Batch, Command, Role};
 use crate::health::{ActiveMessage, Engine, Policy, RuleId, VersionTable};
-use crate::http::{Http, HttpConfig, HttpError, SignInConfig};
+use crate::http::{Http, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
 use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
@@ -114,7 +115,10 @@ impl StartError {
     /// True when the configuration must be changed before another try can succeed.
     pub fn is_configuration(&self) -> bool {
         matches!(self, StartError::Full(_) | StartError::Versions { .. })
-            || matches!(self, StartError::Http(HttpError::Bind { .. } | HttpError::Plain { .. }))
+            || matches!(
+                self,
+                StartError::Http(HttpError::Bind { .. } | HttpError::Plain { .. } | HttpError::Oidc(_))
+            )
             || matches!(self, StartError::Ingest(IngestError::Bind { .. } | IngestError::Range { .. }))
     }
 }
@@ -294,7 +298,7 @@ impl Server {
             draining,
         });
         // Before any other thread: an address that can't be had ends the start while nothing runs.
-        let http = Http::start(http_config(&config), Arc::clone(&view) as _, shared_clock)?;
+        let http = Http::start(web::http_config(&config)?, Arc::clone(&view) as _, shared_clock)?;
         let sweep_thread = spawn("sweep", move || sweep.run())?;
         let other_threads = vec![
             spawn("journal", move || journal.run())?,
@@ -430,7 +434,9 @@ impl Server {
     /// voids the one before.
     pub fn setup_link(&self) -> Option<String> {
         let token = self.http.setup_token()?;
-        Some(format!("http://{}/setup?token={token}", self.http.local_addr()))
+        let here = || format!("http://{}", self.http.local_addr());
+        let base = self.config.http.public_url.clone().unwrap_or_else(here);
+        Some(format!("{}/setup?token={token}", base.trim_end_matches('/')))
     }
 
     /// An API token of the user `name`, who is made with this role over everything if there is none.
@@ -524,22 +530,6 @@ fn certificate_rules(config: &Config) -> CertificateRules {
         life: identity.certificate_life,
         grace: identity.renewal_grace,
         drift_max: identity.clock_drift_max,
-    }
-}
-
-fn http_config(config: &Config) -> HttpConfig {
-    let http = &config.http;
-    HttpConfig {
-        listen: http.listen,
-        plain_beyond_loopback: http.plain_beyond_loopback,
-        sign_in: SignInConfig {
-            session_idle: http.session_idle,
-            session_longest: http.session_longest,
-            metrics: http.metrics_without_sign_in,
-            requests_per_second: http.requests_per_second,
-            // Beyond loopback it is a proxy that adds TLS.
-            secure: http.plain_beyond_loopback,
-        },
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod browser;
 
+mod oidc;
+mod provider;
 mod roles;
 mod sign_in;
 mod users;

@@ -7,6 +7,7 @@
 //! What is kept of secrets are hashes. What strangers can fill (failures, rates, sessions) has a bound.
 
 pub(super) mod asked;
+pub(super) mod oidc;
 pub(super) mod passwords;
 pub(super) mod rates;
 pub(super) mod secrets;

@@ -47,7 +47,7 @@ pub(in crate::http) struct Slowing {
 /// A try that may be made. Counted as failed until [`Slowing::succeeded`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) struct Try {
-    name: u64,
+    name: Option<u64>,
     source: u64,
 }
 
@@ -70,19 +70,33 @@ impl Slowing {
         address: IpAddr,
         now: MonoNanos,
     ) -> Result<Try, Duration> {
-        let this = Try { name: self.key(name.to_lowercase()), source: self.key(source(address)) };
-        let wait = self.names.wait(this.name, now).max(self.sources.wait(this.source, now));
+        self.try_of(Some(self.key(name.to_lowercase())), address, now)
+    }
+
+    /// Begins a try of something that has no name: what one source does wrong must not keep out the others.
+    pub(in crate::http) fn begin_nameless(&self, address: IpAddr, now: MonoNanos) -> Result<Try, Duration> {
+        self.try_of(None, address, now)
+    }
+
+    fn try_of(&self, name: Option<u64>, address: IpAddr, now: MonoNanos) -> Result<Try, Duration> {
+        let this = Try { name, source: self.key(source(address)) };
+        let of_name = name.map_or(Duration::ZERO, |name| self.names.wait(name, now));
+        let wait = of_name.max(self.sources.wait(this.source, now));
         if !wait.is_zero() {
             return Err(wait);
         }
-        self.names.count(this.name, now);
+        if let Some(name) = name {
+            self.names.count(name, now);
+        }
         self.sources.count(this.source, now);
         Ok(this)
     }
 
     /// It was right. The source keeps its other failures: with an account of one's own one can't begin anew.
     pub(in crate::http) fn succeeded(&self, this: Try) {
-        self.names.lock().remove(&this.name);
+        if let Some(name) = this.name {
+            self.names.lock().remove(&name);
+        }
         if let Some(failed) = self.sources.lock().get_mut(&this.source) {
             failed.count = failed.count.saturating_sub(1);
         }
@@ -187,6 +201,8 @@ mod tests {
             "a right password of one's own is no help"
         );
         assert!(slowing.begin("another", address(2), at(1)).is_ok());
+        assert!(slowing.begin_nameless(address(1), at(1)).is_err());
+        assert!(slowing.begin_nameless(address(2), at(1)).is_ok());
         assert!(slowing.begin("another", address(1), at(1 + SIGN_IN_FORGET.as_secs())).is_ok());
         let six = |text: &str| source(text.parse().unwrap());
         assert_eq!(six("2001:db8::1"), six("2001:db8::ffff:2"));

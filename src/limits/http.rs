@@ -1,0 +1,83 @@
+//! Bounds of the HTTP side's writing half: bodies, keys, passwords, sessions, rates, the identity provider.
+
+use std::time::Duration;
+
+use super::HTTP_ANSWER_TIMEOUT;
+
+/// How long a request's body may take in all.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's body may stand still.
+pub const HTTP_BODY_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest body of a request that brings many items at once: bulk changes, imports. Ten thousand sensors with
+/// everything said about them are about 5 MB.
+pub const HTTP_LARGE_BODY_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Requests with such bodies at once, so 64 MiB; small bodies of all connections are another 16.
+pub const HTTP_LARGE_BODIES_MAX: usize = 4;
+/// How long an answer to an idempotency key is kept.
+pub const IDEMPOTENCY_KEEP: Duration = Duration::from_secs(24 * 3_600);
+/// Longest idempotency key.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+/// Idempotency keys known at once, of all callers. About 1 KB each with the usual answer; beyond it the oldest is
+/// forgotten.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 4_096;
+/// Idempotency keys of one caller, who pushes out none but their own.
+pub const IDEMPOTENCY_KEYS_PER_CALLER_MAX: usize = 512;
+/// Largest answer that is kept for a key.
+pub const IDEMPOTENCY_ANSWER_BYTES_MAX: usize = 64 * 1_024;
+/// Answers kept for keys, together; beyond it the oldest are forgotten.
+pub const IDEMPOTENCY_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Memory of one password hash, in KiB. Argon2id with 19 MiB and two passes: about 30 ms of one core, and what OWASP
+/// asks for at least.
+pub const ARGON2_MEMORY_KIB: u32 = 19 * 1_024;
+/// Passes of one password hash.
+pub const ARGON2_PASSES: u32 = 2;
+/// Password hashes at once: 38 MiB, and no more than two cores, however many try to sign in.
+pub const PASSWORD_HASHES_MAX: usize = 2;
+/// Characters of a new password at least.
+pub const PASSWORD_CHARS_MIN: usize = 12;
+/// Bytes of a password at most.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Browser sessions at once, about 300 bytes each. Beyond it the one that was used longest ago ends.
+pub const SESSIONS_MAX: usize = 10_000;
+/// Browser sessions of one user.
+pub const SESSIONS_PER_USER_MAX: usize = 20;
+/// How long the link for the first administrator is good.
+pub const SETUP_LIFE: Duration = Duration::from_secs(3_600);
+/// Life of an API token when nobody says how long.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
+/// Longest life of an API token.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// The use of a token is written down at most this often.
+pub const TOKEN_TOUCH_EVERY: Duration = Duration::from_secs(3_600);
+/// Names and sources whose failed sign-ins are remembered, each: about 1 MB.
+pub const SIGN_IN_FAILURES_MAX: usize = 16_384;
+/// Failed sign-ins of one name before the next ones are slowed.
+pub const SIGN_IN_FREE_PER_NAME: u32 = 5;
+/// Failed sign-ins of one source before the next ones are slowed.
+pub const SIGN_IN_FREE_PER_SOURCE: u32 = 10;
+/// Longest wait between two tries of one name. Short, since others can bring it about: 2,880 guesses a day.
+pub const SIGN_IN_WAIT_PER_NAME_MAX: Duration = Duration::from_secs(30);
+/// Longest wait between two tries of one source.
+pub const SIGN_IN_WAIT_PER_SOURCE_MAX: Duration = Duration::from_secs(900);
+/// Failed sign-ins are forgotten after so long without another.
+pub const SIGN_IN_FORGET: Duration = Duration::from_secs(3_600);
+/// Refused sign-ins that are written to the audit log in a minute; the others are counted in the next entry.
+pub const SIGN_IN_REFUSALS_PER_MINUTE: u32 = 30;
+/// Callers whose rate of requests is remembered: about 1 MB. Beyond it those are forgotten that have not asked lately.
+pub const RATES_MAX: usize = 16_384;
+/// Requests that one caller may send at once, in seconds of their rate.
+pub const RATE_BURST: Duration = Duration::from_secs(3);
+/// How long a request to the identity provider may take.
+pub const OIDC_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of one answer of the identity provider; more is cut off.
+pub const OIDC_ANSWER_BYTES_MAX: u64 = 1_024 * 1_024;
+/// How long somebody may take at the identity provider.
+pub const OIDC_FLOW_LIFE: Duration = Duration::from_secs(600);
+/// How long is believed what the identity provider says of itself.
+pub const OIDC_METADATA_LIFE: Duration = Duration::from_secs(3_600);
+/// It is asked again at most this often when a signature can't be checked with what is known.
+pub const OIDC_METADATA_AGAIN: Duration = Duration::from_secs(5);
+
+const _: () = assert!(HTTP_BODY_STALL_TIMEOUT.as_secs() < HTTP_BODY_TIMEOUT.as_secs());
+const _: () = assert!(HTTP_BODY_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
+const _: () = assert!(IDEMPOTENCY_KEYS_PER_CALLER_MAX < IDEMPOTENCY_KEYS_MAX);
