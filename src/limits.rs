@@ -383,6 +383,8 @@ pub const HISTORY_SAMPLE_EVERY: Duration = Duration::from_secs(10);
 pub const HISTORY_BLOCKS_WAITING: usize = 3;
 /// Largest page of any list.
 pub const PAGE_MAX: usize = 1_000;
+/// Different versions that the counts beside a list of sensors tell apart; the others count as not known.
+pub const FACET_VERSIONS_MAX: usize = 1_024;
 /// Sensors with messages that one page of active messages looks at; a page that finds less says how to go on.
 pub const MESSAGES_SCAN_MAX: usize = 50_000;
 /// Sensors on one page of per-sensor metrics. Beyond it the page says that it is truncated.

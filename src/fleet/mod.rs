@@ -23,6 +23,7 @@ mod draft;
 mod model;
 mod name;
 mod plan;
+pub mod query;
 mod refusal;
 mod register;
 #[cfg(test)]
