@@ -13,6 +13,7 @@
 //! threat intelligence). Memory: 56 bytes a sensor, and its name once more when that has capitals.
 
 mod grid;
+mod live;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use crate::export::{Readiness, Source};
+use crate::fleet::query::Grid;
 use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register};
 use crate::health::{ActiveMessage, Layer, RuleId, RuleReport, Setting, Subject, SupportState};
 use crate::live::{LiveState, SiteIndex, Snapshot};
@@ -74,6 +75,10 @@ pub trait Backend: Source {
 
     /// The register, if no change is being taken in at this moment. May be called on the thread that drives sockets.
     fn try_register(&self) -> Option<RwLockReadGuard<'_, Register>>;
+
+    /// The table that lists of sensors are made from, locked for reading. Commands wait meanwhile, so not for long; and
+    /// the register must not be waited for with it in hand.
+    fn grid(&self) -> RwLockReadGuard<'_, Grid>;
 
     /// Does all of `commands` or none, if `expect` holds then. When this returns the change is durable.
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError>;

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 
 use super::gateways::Gateways;
 use super::intervals::Intervals;
-use super::slab::{Chunk, Columns, Slab, SlotFlags};
+use super::slab::{Chunk, Columns, Slab, SlotFlags, SlotState};
 use super::slot::{Guard, Refused};
 use super::types::*;
 use super::vitals::Glance;
@@ -273,6 +273,15 @@ impl LiveState {
         if let Some((chunk, place)) = self.slab.get(index) {
             chunk.overall[place].store(overall, Ordering::Relaxed);
         }
+    }
+
+    /// Time of a slot's newest heartbeat, and its state, as the columns have them.
+    pub fn head(&self, index: SlotIndex) -> (MonoNanos, SlotState) {
+        let never = (MonoNanos::NEVER, SlotState::default());
+        self.slab.get(index).map_or(never, |(chunk, place)| {
+            let head = &chunk.heads[place];
+            (MonoNanos(head.last_heartbeat.load(Ordering::Relaxed)), head.state())
+        })
     }
 
     /// The verdict on a slot.

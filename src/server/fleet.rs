@@ -24,6 +24,7 @@ pub use numbers::{Number, Numbers};
 pub use policies::{PoliciesFull, Published};
 pub(super) use revoke::revoke;
 
+use crate::fleet::query::Grid;
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register};
 use crate::health::{Lookup, Policy};
 use crate::http::NoRandom;
@@ -115,6 +116,8 @@ pub struct Desired {
 /// The register, its log, and its image in live state.
 pub struct FleetService {
     register: RwLock<Register>,
+    /// What lists are made from. Nobody waits for the register with it in hand.
+    grid: RwLock<Grid>,
     sites: RwLock<SiteNumbers>,
     /// The lock under which commands are taken one after the other; holds the log's end.
     position: Mutex<Position>,
@@ -167,6 +170,7 @@ impl FleetService {
     ) -> Result<FleetService, NoRoom> {
         let Defaults { desired, policy } = defaults;
         let service = FleetService {
+            grid: RwLock::new(Grid::of(&register)),
             register: RwLock::new(register),
             sites: RwLock::default(),
             position: Mutex::new(position),
@@ -213,6 +217,11 @@ impl FleetService {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// The table that lists are made from, for reading. Whoever holds it must not wait for the register.
+    pub fn grid(&self) -> RwLockReadGuard<'_, Grid> {
+        self.grid.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Site ids in the order of the engine's numbers.

@@ -14,6 +14,7 @@ use crate::export::{
     Check, CheckpointFigures, Figures, HistoryFigures, HttpFigures, IngestFigures, JournalFigures,
     LiveFigures, ProcessFigures, Readiness, Source, SweepFigures,
 };
+use crate::fleet::query::Grid;
 use crate::fleet::{Actor, Batch, Command, Place, Register};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
 use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect};
@@ -122,6 +123,10 @@ impl Backend for View {
 
     fn try_register(&self) -> Option<RwLockReadGuard<'_, Register>> {
         self.fleet.try_register()
+    }
+
+    fn grid(&self) -> RwLockReadGuard<'_, Grid> {
+        self.fleet.grid()
     }
 
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError> {

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, RwLockWriteGuard};
 
 use super::policies::{Desk, Policies};
 use super::quiet::{QuietPlace, QuietTimes};
 use super::{FleetService, NoRoom, ToClose};
+use crate::fleet::query::Grid;
 use crate::fleet::{Batch, Change, Register, Sensor, Site};
 use crate::health::{Policy, PolicyTable};
 use crate::live::{Lifecycle, SlotFacts};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
 use crate::wire::id::SiteId;
+
+/// Changes that the grid takes in under one lock, so that no page waits for more than that.
+const GRID_BATCH: usize = 512;
 
 /// What live state was told, beside the facts themselves.
 #[derive(Debug)]
@@ -75,6 +79,10 @@ impl FleetService {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn grid_mut(&self) -> RwLockWriteGuard<'_, Grid> {
+        self.grid.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn desk(&self) -> Desk<'_> {
         Desk { published: &self.published, live: &self.live }
     }
@@ -90,10 +98,13 @@ impl FleetService {
         for site in register.sites() {
             shown.quiet.keep(QuietPlace::Site(site.id), Some(&site.about.quiet), at);
         }
+        let mut grid = self.grid_mut();
         for sensor in register.sensors() {
             shown.quiet.keep(QuietPlace::Sensor(sensor.id), Some(&sensor.more.quiet), at);
-            self.live.insert(sensor.id, self.facts(&shown, register, sensor, at))?;
+            let slot = self.live.insert(sensor.id, self.facts(&shown, register, sensor, at))?;
+            grid.set(slot.index, sensor);
         }
+        drop(grid);
         self.note_next(&shown);
         Ok(())
     }
@@ -104,35 +115,39 @@ impl FleetService {
         let mut shown = self.shown();
         let mut sites = shown.policies.take_in(&register, batch, &self.desk());
         let mut to_close = Vec::new();
-        for change in &batch.changes {
-            match change {
-                Change::Sensor(edit) => {
-                    let sensor = (edit.before.as_ref(), edit.after.as_ref());
-                    to_close.extend(self.show_sensor(&mut shown, &register, sensor, at)?);
-                }
-                Change::Site(edit) => {
-                    sites.extend(note_quiet_of_site(
-                        &mut shown,
-                        edit.before.as_ref(),
-                        edit.after.as_ref(),
-                        at,
-                    ));
-                }
-                Change::Gateway(edit) => match (&edit.before, &edit.after) {
-                    (_, Some(after)) => {
-                        self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
+        for changes in batch.changes.chunks(GRID_BATCH) {
+            let mut grid = self.grid_mut();
+            for change in changes {
+                grid.note(change);
+                match change {
+                    Change::Sensor(edit) => {
+                        let sensor = (edit.before.as_ref(), edit.after.as_ref());
+                        to_close.extend(self.show_sensor(&mut shown, &mut grid, &register, sensor, at)?);
                     }
-                    (Some(before), None) => {
-                        let owner = self.live.remove_gateway(before.id).and_then(|(_, owner)| owner);
-                        to_close.extend(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
+                    Change::Site(edit) => {
+                        sites.extend(note_quiet_of_site(
+                            &mut shown,
+                            edit.before.as_ref(),
+                            edit.after.as_ref(),
+                            at,
+                        ));
                     }
-                    (None, None) => {}
-                },
-                Change::Subscription(_)
-                | Change::Zone(_)
-                | Change::User(_)
-                | Change::Token(_)
-                | Change::Event(_) => {}
+                    Change::Gateway(edit) => match (&edit.before, &edit.after) {
+                        (_, Some(after)) => {
+                            self.live.insert_gateway(after.id, &self.numbers(&after.sites))?;
+                        }
+                        (Some(before), None) => {
+                            let owner = self.live.remove_gateway(before.id).and_then(|(_, owner)| owner);
+                            to_close.extend(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
+                        }
+                        (None, None) => {}
+                    },
+                    Change::Subscription(_)
+                    | Change::Zone(_)
+                    | Change::User(_)
+                    | Change::Token(_)
+                    | Change::Event(_) => {}
+                }
             }
         }
         self.show_again(&register, &shown, &sites, at);
@@ -144,6 +159,7 @@ impl FleetService {
     fn show_sensor(
         &self,
         shown: &mut Shown,
+        grid: &mut Grid,
         register: &Register,
         (before, after): (Option<&Sensor>, Option<&Sensor>),
         at: UnixMillis,
@@ -152,12 +168,17 @@ impl FleetService {
         let Some(sensor) = kept else {
             let Some(gone) = before.or(after) else { return Ok(None) };
             shown.quiet.keep(QuietPlace::Sensor(gone.id), None, at);
-            let owner = self.live.remove(gone.id).and_then(|(_, owner)| owner);
+            let removed = self.live.remove(gone.id);
+            if let Some((handle, _)) = removed {
+                grid.clear(handle.index);
+            }
+            let owner = removed.and_then(|(_, owner)| owner);
             return Ok(owner.map(|owner| (owner, CloseCode::UnknownIdentity)));
         };
         shown.quiet.keep(QuietPlace::Sensor(sensor.id), Some(&sensor.more.quiet), at);
         let facts = self.facts(shown, register, sensor, at);
         let slot = self.live.insert(sensor.id, facts)?;
+        grid.set(slot.index, sensor);
         if facts.may_report() {
             return Ok(None);
         }
