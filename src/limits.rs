@@ -383,6 +383,21 @@ pub const HISTORY_SAMPLE_EVERY: Duration = Duration::from_secs(10);
 pub const HISTORY_BLOCKS_WAITING: usize = 3;
 /// Largest page of any list.
 pub const PAGE_MAX: usize = 1_000;
+/// Rows of the grid that are gone through under one lock: about a tenth of a millisecond.
+pub const GRID_STEP_ROWS: usize = 4_096;
+/// Sensors of a list that are looked up in the register under one lock.
+pub const SENSORS_BATCH: usize = 256;
+/// Values that one parameter of a list may have.
+pub const FILTER_VALUES_MAX: usize = 100;
+/// Characters of a text that a list is searched for.
+pub const FILTER_TEXT_CHARS_MAX: usize = 200;
+/// Sites that the counts beside a list of sensors name.
+pub const FACET_SITES_SHOWN: usize = 100;
+/// Bytes of a file of sensors that are made at once.
+pub const EXPORT_PIECE_BYTES: usize = 256 * 1_024;
+/// Files of sensors under way at once. A piece, and 20 bytes a sensor, each; 130 bytes a sensor while it is put in
+/// order.
+pub const EXPORTS_MAX: usize = 4;
 /// Different versions that the counts beside a list of sensors tell apart; the others count as not known.
 pub const FACET_VERSIONS_MAX: usize = 1_024;
 /// Sensors with messages that one page of active messages looks at; a page that finds less says how to go on.

@@ -128,6 +128,7 @@ pub const ROUTES: &[&str] = &[
     "message_history",
     "sensor",
     "sensor_series",
+    "sensors",
     "fleet",
     "openapi",
     "docs",

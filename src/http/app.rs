@@ -13,7 +13,7 @@ use super::sign_in::oidc::Oidc;
 use super::sign_in::{SignIn, SignInConfig};
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
-use crate::limits::HTTP_LARGE_BODIES_MAX;
+use crate::limits::{EXPORTS_MAX, HTTP_LARGE_BODIES_MAX};
 use crate::time::Clock;
 
 /// Shared by all connections.
@@ -33,6 +33,8 @@ pub(super) struct App {
     pub(super) answers: Answers,
     /// Places for requests with large bodies.
     pub(super) large_bodies: Arc<Semaphore>,
+    /// Places for files of sensors.
+    pub(super) exports: Arc<Semaphore>,
     /// Tells this run of the server from others, in cursors that name slots.
     pub(super) run: u32,
 }
@@ -64,6 +66,7 @@ impl App {
             sign_in: SignIn::new(config),
             oidc,
             large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         }
     }
 }

@@ -19,6 +19,7 @@ mod caller;
 mod change;
 mod connections;
 mod counters;
+mod csv;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod cursor;
 mod docs;
@@ -46,6 +47,7 @@ mod router;
 mod routes;
 mod sensor;
 mod sensor_metrics;
+mod sensors;
 mod series;
 mod session;
 mod setup;

@@ -18,7 +18,7 @@ use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
     docs, engine, fleet, message_history, messages, metrics, oidc, probes, problem, sensor, sensor_metrics,
-    series, session, setup, tokens, users,
+    sensors, series, session, setup, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.
@@ -39,6 +39,7 @@ use super::{
         fleet::fleet,
         messages::messages,
         message_history::message_history,
+        sensors::sensors,
         sensor::sensor,
         series::series,
         openapi,

@@ -67,7 +67,11 @@ pub(super) fn table() -> Vec<Route> {
                 delete(Needs(ManageServer), gateways::delete),
             ],
         ),
-        route("/api/v1/sensors", "sensors", [post(Needs(EditFleet), sensors::create)]),
+        route(
+            "/api/v1/sensors",
+            "sensors",
+            [get(Needs(View), super::sensors::sensors), post(Needs(EditFleet), sensors::create)],
+        ),
         route(
             "/api/v1/sensors/{id}",
             "sensor",
