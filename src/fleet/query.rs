@@ -15,11 +15,13 @@
 mod grid;
 mod live;
 mod search;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 pub use grid::Grid;
 pub use search::{Facets, Hit, Key, Mark, Outcome, Scope, Search};
+pub use tally::{PlaceCounts, Tally};
 
 use super::details::ThreatIntelMode;
 use crate::health::{CATALOGUE, OverallState, RuleId, Severity, Version};

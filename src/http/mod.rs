@@ -38,6 +38,7 @@ mod metrics;
 mod oidc;
 mod openapi;
 mod params;
+mod places;
 mod probes;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod problem;

@@ -17,7 +17,7 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    docs, engine, fleet, message_history, messages, metrics, oidc, probes, problem, sensor, sensor_metrics,
+    docs, engine, fleet, message_history, messages, metrics, oidc, places, probes, problem, sensor, sensor_metrics,
     sensors, series, session, setup, tokens, users,
 };
 
@@ -39,6 +39,10 @@ use super::{
         fleet::fleet,
         messages::messages,
         message_history::message_history,
+        places::subscriptions,
+        places::sites,
+        places::zones,
+        places::gateways,
         sensors::sensors,
         sensor::sensor,
         series::series,

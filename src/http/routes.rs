@@ -7,8 +7,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, engine, fleet, message_history, messages, metrics, oidc, openapi, probes, sensor, sensor_metrics,
-    series, session, setup, tokens, users,
+    docs, engine, fleet, message_history, messages, metrics, oidc, openapi, places, probes, sensor,
+    sensor_metrics, series, session, setup, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
 
@@ -27,6 +27,7 @@ pub(super) fn table() -> Vec<Route> {
             "message_history",
             [get(Needs(View), message_history::message_history)],
         ),
+<<<<<<< HEAD
         route("/api/v1/subscriptions", "subscriptions", [post(Needs(ManageServer), subscriptions::create)]),
         route(
             "/api/v1/subscriptions/{id}",
@@ -148,6 +149,14 @@ pub(super) fn table() -> Vec<Route> {
             "quiet",
             [delete(Needs(EditFleet), quiet::of_sensor::remove)],
         ),
+=======
+        route("/api/v1/subscriptions", "subscriptions", [get(Needs(View), places::subscriptions)]),
+        route("/api/v1/sites", "sites", [get(Needs(View), places::sites)]),
+        route("/api/v1/zones", "zones", [get(Needs(View), places::zones)]),
+        route("/api/v1/gateways", "gateways", [get(Needs(View), places::gateways)]),
+        route("/api/v1/sensors", "sensors", [get(Needs(View), sensors::sensors)]),
+        route("/api/v1/sensors/{id}", "sensor", [get(Needs(View), sensor::sensor)]),
+>>>>>>> 39a09a1 (http: subscriptions, sites, zones and gateways as lists)
         route("/api/v1/sensors/{id}/series", "sensor_series", [get(Needs(View), series::series)]),
         route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
         route("/api/v1/docs", "docs", [get(Public, docs::docs)]),

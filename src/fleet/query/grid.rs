@@ -202,6 +202,21 @@ impl Grid {
         }
     }
 
+    /// Sites with their folded names, in no promised order.
+    pub fn sites(&self) -> impl Iterator<Item = (SiteId, SubscriptionId, &Arc<str>, &SiteAbout)> {
+        let rows = self.sites.rows.iter().flatten();
+        rows.map(|row| (row.id, row.subscription, &row.name, &*row.about))
+    }
+
+    /// Zones with their sites, subscriptions and folded names, in no promised order.
+    pub fn zones(&self) -> impl Iterator<Item = (ZoneId, SiteId, SubscriptionId, &Arc<str>)> {
+        let rows = self.zones.rows.iter().flatten();
+        rows.filter_map(|row| {
+            let site = self.sites.get(row.site)?;
+            Some((row.id, site.id, site.subscription, &row.name))
+        })
+    }
+
     /// Rows, those of nobody included.
     pub fn len(&self) -> usize {
         self.rows.len()
