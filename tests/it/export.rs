@@ -1,6 +1,6 @@
 //! HTTP, metrics and the API of a running server; dashboards and alert rules; a real Prometheus.
 
-mod fleet;
+pub mod fleet;
 pub mod rig;
 
 mod api;

@@ -8,6 +8,7 @@ mod enrol;
 mod export;
 mod http;
 mod ingest;
+mod list;
 mod load;
 mod process;
 mod scenario;

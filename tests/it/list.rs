@@ -1,0 +1,6 @@
+//! Lists of the API over a real server: filters, orders, pages while the fleet changes, files, event streams.
+
+mod files;
+mod places;
+mod sensors;
+mod world;
