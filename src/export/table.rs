@@ -129,6 +129,8 @@ pub const ROUTES: &[&str] = &[
     "sensor",
     "sensor_series",
     "sensors",
+    "sensor_events",
+    "message_events",
     "subscriptions",
     "sites",
     "zones",

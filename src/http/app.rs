@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
 use super::connections::Connections;
 use super::counters::Counters;
+use super::events::Hub;
 use super::idempotency::Answers;
 use super::sensor_metrics::Pages;
 use super::sign_in::oidc::Oidc;
@@ -33,6 +35,10 @@ pub(super) struct App {
     pub(super) answers: Answers,
     /// Places for requests with large bodies.
     pub(super) large_bodies: Arc<Semaphore>,
+    /// Events for those who follow them.
+    pub(super) events: Arc<Hub>,
+    /// The HTTP side ends.
+    pub(super) stop: CancellationToken,
     /// Places for files of sensors.
     pub(super) exports: Arc<Semaphore>,
     /// Tells this run of the server from others, in cursors that name slots.
@@ -45,6 +51,7 @@ impl App {
         oidc: Option<Arc<Oidc>>,
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
+        stop: CancellationToken,
     ) -> App {
         let (counters, connections) = (Arc::<Counters>::default(), Arc::<Connections>::default());
         let figures = AllFigures {
@@ -66,6 +73,8 @@ impl App {
             sign_in: SignIn::new(config),
             oidc,
             large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
+            events: Arc::default(),
+            stop,
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         }
     }

@@ -32,7 +32,7 @@ struct Page {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryItem)]
-struct Item {
+pub(super) struct Item {
     /// Its place in the journal.
     id: String,
     /// `raised` or `cleared`.
@@ -109,7 +109,7 @@ pub(super) async fn message_history(
 }
 
 /// By where the subject stood then.
-fn seen(sight: &Sight, entry: &JournalEntry) -> bool {
+pub(super) fn seen(sight: &Sight, entry: &JournalEntry) -> bool {
     match (entry.subject, entry.site) {
         (store::Subject::Gateway(id), _) => sight.gateway(id),
         (store::Subject::Site(id), _) | (_, Some(id)) => sight.site(id),
@@ -117,7 +117,7 @@ fn seen(sight: &Sight, entry: &JournalEntry) -> bool {
     }
 }
 
-fn item(register: &Register, place: Position, entry: &JournalEntry) -> Item {
+pub(super) fn item(register: &Register, place: Position, entry: &JournalEntry) -> Item {
     let rule = RuleId::from_code(&entry.rule).map(RuleId::rule);
     let subject = match entry.subject {
         store::Subject::Sensor(id) => Subject::Sensor(id),

@@ -28,6 +28,7 @@ mod edit;
 mod engine;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod etag;
+mod events;
 mod fleet;
 mod grants;
 mod idempotency;
@@ -154,7 +155,8 @@ impl Http {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("http-worker")
-            .max_blocking_threads(HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX)
+            // One more is the event streams'.
+            .max_blocking_threads(HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX + 1)
             .build()
             .map_err(HttpError::Thread)?;
         let listener = {
@@ -162,12 +164,14 @@ impl Http {
             tokio::net::TcpListener::from_std(listener).map_err(bind)?
         };
         let stop = CancellationToken::new();
-        let app = Arc::new(App::new(sign_in, oidc.map(Arc::new), backend, clock));
+        let app = Arc::new(App::new(sign_in, oidc.map(Arc::new), backend, clock, stop.clone()));
+        events::begin(&app);
         let (router, stopped) = (router::router(Arc::clone(&app)), stop.clone());
         let served = Arc::clone(&app);
         let thread = std::thread::Builder::new()
             .name("http".into())
             .spawn(move || {
+                runtime.spawn(events::follow(Arc::clone(&served), stopped.clone()));
                 runtime.block_on(listener::run(listener, router, served, stopped));
                 runtime.shutdown_timeout(STOP_WAIT);
             })

@@ -7,7 +7,7 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, engine, fleet, message_history, messages, metrics, oidc, openapi, places, probes, sensor,
+    docs, engine, events, fleet, message_history, messages, metrics, oidc, openapi, places, probes, sensor,
     sensor_metrics, series, session, setup, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
@@ -27,8 +27,11 @@ pub(super) fn table() -> Vec<Route> {
             "message_history",
             [get(Needs(View), message_history::message_history)],
         ),
-<<<<<<< HEAD
-        route("/api/v1/subscriptions", "subscriptions", [post(Needs(ManageServer), subscriptions::create)]),
+        route(
+            "/api/v1/subscriptions",
+            "subscriptions",
+            [get(Needs(View), places::subscriptions), post(Needs(ManageServer), subscriptions::create)],
+        ),
         route(
             "/api/v1/subscriptions/{id}",
             "subscriptions",
@@ -38,7 +41,11 @@ pub(super) fn table() -> Vec<Route> {
                 delete(Needs(ManageServer), subscriptions::delete),
             ],
         ),
-        route("/api/v1/sites", "sites", [post(Needs(EditFleet), sites::create)]),
+        route(
+            "/api/v1/sites",
+            "sites",
+            [get(Needs(View), places::sites), post(Needs(EditFleet), sites::create)],
+        ),
         route(
             "/api/v1/sites/{id}",
             "sites",
@@ -49,6 +56,7 @@ pub(super) fn table() -> Vec<Route> {
             ],
         ),
         route("/api/v1/sites/{id}/zones", "zones", [post(Needs(EditFleet), zones::create)]),
+        route("/api/v1/zones", "zones", [get(Needs(View), places::zones)]),
         route(
             "/api/v1/zones/{id}",
             "zones",
@@ -58,7 +66,11 @@ pub(super) fn table() -> Vec<Route> {
                 delete(Needs(EditFleet), zones::delete),
             ],
         ),
-        route("/api/v1/gateways", "gateways", [post(Needs(ManageServer), gateways::create)]),
+        route(
+            "/api/v1/gateways",
+            "gateways",
+            [get(Needs(View), places::gateways), post(Needs(ManageServer), gateways::create)],
+        ),
         route(
             "/api/v1/gateways/{id}",
             "gateways",
@@ -149,15 +161,9 @@ pub(super) fn table() -> Vec<Route> {
             "quiet",
             [delete(Needs(EditFleet), quiet::of_sensor::remove)],
         ),
-=======
-        route("/api/v1/subscriptions", "subscriptions", [get(Needs(View), places::subscriptions)]),
-        route("/api/v1/sites", "sites", [get(Needs(View), places::sites)]),
-        route("/api/v1/zones", "zones", [get(Needs(View), places::zones)]),
-        route("/api/v1/gateways", "gateways", [get(Needs(View), places::gateways)]),
-        route("/api/v1/sensors", "sensors", [get(Needs(View), sensors::sensors)]),
-        route("/api/v1/sensors/{id}", "sensor", [get(Needs(View), sensor::sensor)]),
->>>>>>> 39a09a1 (http: subscriptions, sites, zones and gateways as lists)
         route("/api/v1/sensors/{id}/series", "sensor_series", [get(Needs(View), series::series)]),
+        route("/api/v1/events/sensors", "sensor_events", [get(Needs(View), events::sensors)]),
+        route("/api/v1/events/messages", "message_events", [get(Needs(View), events::messages)]),
         route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
         route("/api/v1/docs", "docs", [get(Public, docs::docs)]),
         route("/setup", "setup_page", [get(Public, setup::page), post(Public, setup::by_form)]),

@@ -1,0 +1,250 @@
+//! One reader: from where it left off, through the log if need be, along the ring.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::Frame;
+use tokio::sync::watch;
+
+use super::ring::{Elsewhere, Entry, Reader};
+use super::{Topic, encode, follow};
+use crate::fleet::Grant;
+use crate::http::app::App;
+use crate::http::connections::Connection;
+use crate::http::workers::{Places, work};
+use crate::limits::{
+    EVENT_HEARTBEAT_EVERY, EVENT_PIECE_BYTES, EVENT_READ_MAX, EVENT_RESUME_MAX, EVENT_STREAM_LIFE,
+};
+use crate::store::Position;
+use crate::time::MonoNanos;
+
+/// Where a reader is.
+enum At {
+    /// It has just come, with this.
+    Start(Option<String>),
+    /// After this place of the log; so many entries were read from it.
+    Log(Position, usize),
+    /// At this number of the ring.
+    Ring(u64),
+}
+
+/// A stream of events for one client.
+pub(super) struct Stream {
+    app: Arc<App>,
+    reader: Reader,
+    grants: Arc<[Grant]>,
+    at: At,
+    /// Entries that are not written yet, and which event of the first one is next.
+    waiting: VecDeque<Arc<Entry>>,
+    next_event: usize,
+    moved: watch::Receiver<u64>,
+    until: MonoNanos,
+}
+
+impl Stream {
+    pub(super) fn new(app: Arc<App>, reader: Reader, grants: Arc<[Grant]>, cursor: Option<String>) -> Stream {
+        let moved = reader.ring().watch();
+        let until = app.clock.mono().plus(EVENT_STREAM_LIFE);
+        let at = At::Start(cursor);
+        Stream { app, reader, grants, at, waiting: VecDeque::new(), next_event: 0, moved, until }
+    }
+
+    /// The next piece of the answer; `None` at the end.
+    async fn piece(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        loop {
+            self.write_waiting(&mut out);
+            if !out.is_empty() {
+                return Some(out.freeze());
+            }
+            // An end after a while: rights may have changed. The client comes back with where it was.
+            if self.app.clock.mono() >= self.until || self.app.stop.is_cancelled() {
+                return None;
+            }
+            match &self.at {
+                At::Start(cursor) => {
+                    let cursor = cursor.clone();
+                    out.extend_from_slice(b"retry: 2000\n\n");
+                    self.start(cursor.as_deref(), &mut out);
+                }
+                &At::Log(place, read) => self.read_log(place, read, &mut out).await?,
+                &At::Ring(number) => {
+                    if self.take(number, &mut out) {
+                        continue;
+                    }
+                    let stop = self.app.stop.clone();
+                    tokio::select! {
+                        changed = self.moved.changed() => if changed.is_err() { return None },
+                        () = tokio::time::sleep(EVENT_HEARTBEAT_EVERY) => {
+                            return Some(Bytes::from_static(b": still here\n\n"));
+                        }
+                        () = stop.cancelled() => return None,
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, cursor: Option<&str>, out: &mut BytesMut) {
+        let Some(cursor) = cursor else { return self.begin_anew("start", out) };
+        let Ok(place) = cursor.parse::<Position>() else { return self.begin_anew("unknown-cursor", out) };
+        match self.reader.ring().after(place) {
+            Ok(number) => self.go_on(number, out),
+            // Only a place of the same log can be older.
+            Err(Elsewhere::Older) => self.at = At::Log(place, 0),
+            Err(Elsewhere::Foreign) => self.begin_anew("unknown-cursor", out),
+        }
+    }
+
+    /// Goes on in the ring. Live values are in no log, and the ring may not have had them all.
+    fn go_on(&mut self, number: u64, out: &mut BytesMut) {
+        self.at = At::Ring(number);
+        if self.reader.topic == Topic::Sensors {
+            write(out, &encode::live_reset(), None);
+        }
+    }
+
+    /// What the client has is void; what comes next is what comes now.
+    fn begin_anew(&mut self, reason: &str, out: &mut BytesMut) {
+        let (number, place) = self.reader.ring().end();
+        self.waiting.clear();
+        self.next_event = 0;
+        self.at = At::Ring(number);
+        let read = match self.reader.topic {
+            Topic::Sensors => "/api/v1/sensors",
+            Topic::Messages => "/api/v1/messages",
+        };
+        write(out, &encode::snapshot(reason, read), place);
+    }
+
+    /// Reads on in the log, until what the ring has. `None`: no worker for it; the client comes back.
+    async fn read_log(&mut self, place: Position, read: usize, out: &mut BytesMut) -> Option<()> {
+        if let Ok(number) = self.reader.ring().after(place) {
+            self.go_on(number, out);
+            return Some(());
+        }
+        if read >= EVENT_RESUME_MAX {
+            self.begin_anew("unknown-cursor", out);
+            return Some(());
+        }
+        let topic = self.reader.topic;
+        let found = work(&self.app, Places::Api, move |app| match topic {
+            Topic::Sensors => follow::batches(app, place, EVENT_READ_MAX),
+            Topic::Messages => follow::entries(app, place, EVENT_READ_MAX),
+        });
+        match found.await {
+            Ok(Ok(entries)) => {
+                let last = entries.iter().rev().find_map(|entry| entry.position);
+                match last {
+                    Some(last) => self.at = At::Log(last, read + entries.len()),
+                    // The log ends before where the ring begins: it is another one by now.
+                    None => self.begin_anew("unknown-cursor", out),
+                }
+                self.waiting.extend(entries.into_iter().map(Arc::new));
+                Some(())
+            }
+            Ok(Err(_)) => {
+                self.begin_anew("unknown-cursor", out);
+                Some(())
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Takes the entry of a number, if it is there. A client that was too slow begins anew.
+    fn take(&mut self, number: u64, out: &mut BytesMut) -> bool {
+        // Before the look: what comes between is seen by the next wait.
+        self.moved.borrow_and_update();
+        match self.reader.ring().get(number) {
+            Ok(Some(entry)) => {
+                self.waiting.push_back(entry);
+                self.at = At::Ring(number + 1);
+                true
+            }
+            Ok(None) => false,
+            Err(()) => {
+                write(out, &encode::gap(), None);
+                self.begin_anew("gap", out);
+                true
+            }
+        }
+    }
+
+    /// Writes what waits, up to about the size of a piece. The place in the log stands at the last event of an entry
+    /// that this client sees.
+    fn write_waiting(&mut self, out: &mut BytesMut) {
+        while let Some(entry) = self.waiting.front() {
+            let last = entry.events.iter().rposition(|event| event.is_for(&self.grants));
+            while let Some(event) = entry.events.get(self.next_event) {
+                if out.len() >= EVENT_PIECE_BYTES {
+                    return;
+                }
+                if event.is_for(&self.grants) {
+                    write(out, &event.text, entry.position.filter(|_| last == Some(self.next_event)));
+                }
+                self.next_event += 1;
+            }
+            self.waiting.pop_front();
+            self.next_event = 0;
+        }
+    }
+}
+
+fn write(out: &mut BytesMut, lines: &[u8], place: Option<Position>) {
+    out.extend_from_slice(lines);
+    if let Some(place) = place {
+        out.extend_from_slice(format!("id: {place}\n").as_bytes());
+    }
+    out.extend_from_slice(b"\n");
+}
+
+type Making = Pin<Box<dyn Future<Output = Option<(Box<Stream>, Bytes)>> + Send>>;
+
+/// The body of the answer.
+pub(super) struct EventBody {
+    idle: Option<Box<Stream>>,
+    making: Option<Making>,
+    connection: Arc<Connection>,
+    app: Arc<App>,
+}
+
+impl EventBody {
+    pub(super) fn new(stream: Stream, connection: Arc<Connection>) -> EventBody {
+        let app = Arc::clone(&stream.app);
+        EventBody { idle: Some(Box::new(stream)), making: None, connection, app }
+    }
+}
+
+async fn make(mut stream: Box<Stream>) -> Option<(Box<Stream>, Bytes)> {
+    let piece = stream.piece().await?;
+    Some((stream, piece))
+}
+
+impl hyper::body::Body for EventBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        if this.making.is_none() {
+            let Some(stream) = this.idle.take() else { return Poll::Ready(None) };
+            this.making = Some(Box::pin(make(stream)));
+        }
+        let Some(making) = &mut this.making else { return Poll::Ready(None) };
+        let made = ready!(making.as_mut().poll(cx));
+        this.making = None;
+        // Each piece begins the time anew that an answer may take: this one has no end.
+        this.connection.request_begins(this.app.clock.mono());
+        Poll::Ready(made.map(|(stream, piece)| {
+            this.idle = Some(stream);
+            Ok(Frame::data(piece))
+        }))
+    }
+}
