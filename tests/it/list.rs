@@ -1,5 +1,6 @@
 //! Lists of the API over a real server: filters, orders, pages while the fleet changes, files, event streams.
 
+mod events;
 mod files;
 mod places;
 mod sensors;

@@ -257,3 +257,76 @@ fn site(edit: &Edit<Site>, at: &str) -> Option<Event> {
     let who = Who::Sites(vec![(now.id, now.subscription)]);
     Some(Event { who, except: None, text: lines("site", &document) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Actor, Command, Grant, Role, Scope};
+    use crate::live::SensorType;
+
+    fn applied(register: &mut Register, commands: &[Command]) -> Vec<Event> {
+        let batch = register.apply(commands, Actor::system("test"), UnixMillis(0)).unwrap();
+        register.fold(&batch).unwrap();
+        let mut events = Vec::new();
+        changes(register, &batch.changes, batch.at, &mut events);
+        events
+    }
+
+    /// Kinds of the events that somebody sees.
+    fn seen(events: &[Event], scopes: &[Scope]) -> Vec<String> {
+        let grants: Vec<Grant> = scopes.iter().map(|&scope| Grant { role: Role::Reader, scope }).collect();
+        let shown = events.iter().filter(|event| event.is_for(&grants));
+        let kind = |event: &Event| {
+            let text = std::str::from_utf8(&event.text).unwrap();
+            let data = text.split_once("data: ").unwrap().1;
+            let data: serde_json::Value = serde_json::from_str(data).unwrap();
+            format!("{} {}", text.lines().next().unwrap(), data["change"].as_str().unwrap())
+        };
+        shown.map(kind).collect()
+    }
+
+    #[test]
+    fn who_sees_one_of_two_sites_sees_a_sensor_come_or_leave_and_nothing_of_the_other() {
+        let mut register = Register::new();
+        let subscription = SubscriptionId::from_number(1);
+        let (site, zone) = (SiteId::from_number, ZoneId::from_number);
+        let mut commands = vec![Command::AddSubscription { id: subscription, name: "Contoso".into() }];
+        for number in [1, 2] {
+            commands.push(Command::AddSite {
+                id: site(number),
+                subscription,
+                name: format!("Site {number}"),
+            });
+            commands.push(Command::AddZone { id: zone(number), site: site(number), name: "Line".into() });
+        }
+        let sensor = SensorId::from_number(1);
+        commands.push(Command::AddSensor {
+            id: sensor,
+            zone: zone(1),
+            name: "press".into(),
+            kind: SensorType::OtCloud,
+            lifecycle: Lifecycle::Active,
+        });
+        let made = applied(&mut register, &commands);
+        let one = [Scope::Site(site(1))];
+        assert_eq!(
+            seen(&made, &one),
+            [
+                "event: subscription created",
+                "event: site created",
+                "event: zone created",
+                "event: sensor created"
+            ]
+        );
+        let moved = applied(&mut register, &[Command::MoveSensor { id: sensor, zone: zone(2) }]);
+        assert_eq!(seen(&moved, &one), ["event: sensor left"]);
+        assert_eq!(seen(&moved, &[Scope::Site(site(2))]), ["event: sensor changed"]);
+        assert_eq!(seen(&moved, &[Scope::Site(site(1)), Scope::Site(site(2))]), ["event: sensor changed"]);
+        assert_eq!(seen(&moved, &[Scope::Subscription(subscription)]), ["event: sensor changed"]);
+        assert_eq!(seen(&moved, &[Scope::All]), ["event: sensor changed"]);
+        assert!(seen(&moved, &[]).is_empty());
+        let gone = applied(&mut register, &[Command::DeleteSensor { id: sensor }]);
+        assert!(seen(&gone, &one).is_empty());
+        assert_eq!(seen(&gone, &[Scope::All]), ["event: sensor deleted"]);
+    }
+}

@@ -72,7 +72,9 @@ impl Entry {
 pub(super) enum Elsewhere {
     /// Only the log knows what came after it.
     Older,
-    /// No log knows it.
+    /// The ring did not get so far yet; what comes next has this number.
+    Ahead(u64),
+    /// It is of another log.
     Foreign,
 }
 
@@ -158,8 +160,11 @@ impl Ring {
     pub(super) fn after(&self, place: Position) -> Result<u64, Elsewhere> {
         let entries = self.lock();
         let Some((before, reached)) = entries.span else { return Err(Elsewhere::Foreign) };
-        if place.log != before.log || place.sequence > reached.sequence {
+        if place.log != before.log {
             return Err(Elsewhere::Foreign);
+        }
+        if place.sequence > reached.sequence {
+            return Err(Elsewhere::Ahead(entries.first + entries.all.len() as u64));
         }
         if place.sequence < before.sequence {
             return Err(Elsewhere::Older);
@@ -171,10 +176,10 @@ impl Ring {
         Ok(entries.first + behind.map_or(0, |behind| behind as u64 + 1))
     }
 
-    /// The number behind the last entry, and the place reached with it.
-    pub(super) fn end(&self) -> (u64, Option<Position>) {
+    /// The number behind the last entry.
+    pub(super) fn end(&self) -> u64 {
         let entries = self.lock();
-        (entries.first + entries.all.len() as u64, entries.span.map(|(_, reached)| reached))
+        entries.first + entries.all.len() as u64
     }
 
     /// The entry of a number: `Ok(None)` when it did not come yet, `Err` when it is gone.
@@ -261,9 +266,9 @@ mod tests {
         assert_eq!(ring.after(at(5)), Ok(0));
         assert_eq!(ring.after(at(6)), Ok(1), "live values after it come again");
         assert_eq!(ring.after(at(7)), Ok(3));
-        assert_eq!(ring.after(at(8)), Err(Elsewhere::Foreign));
+        assert_eq!(ring.after(at(8)), Err(Elsewhere::Ahead(3)));
         assert_eq!(ring.after(Position { log: LogId([8; 16]), sequence: 6 }), Err(Elsewhere::Foreign));
-        assert_eq!(ring.end(), (3, Some(at(7))));
+        assert_eq!((ring.end(), ring.reached()), (3, Some(at(7))));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Stream {
     /// Entries that are not written yet, and which event of the first one is next.
     waiting: VecDeque<Arc<Entry>>,
     next_event: usize,
+    /// The client knows what came up to here of the log; the ring may be a moment behind it.
+    known: u64,
     moved: watch::Receiver<u64>,
     until: MonoNanos,
 }
@@ -50,7 +52,7 @@ impl Stream {
         let moved = reader.ring().watch();
         let until = app.clock.mono().plus(EVENT_STREAM_LIFE);
         let at = At::Start(cursor);
-        Stream { app, reader, grants, at, waiting: VecDeque::new(), next_event: 0, moved, until }
+        Stream { app, reader, grants, at, waiting: VecDeque::new(), next_event: 0, known: 0, moved, until }
     }
 
     /// The next piece of the answer; `None` at the end.
@@ -92,11 +94,24 @@ impl Stream {
     fn start(&mut self, cursor: Option<&str>, out: &mut BytesMut) {
         let Some(cursor) = cursor else { return self.begin_anew("start", out) };
         let Ok(place) = cursor.parse::<Position>() else { return self.begin_anew("unknown-cursor", out) };
-        match self.reader.ring().after(place) {
+        match self.find(place) {
             Ok(number) => self.go_on(number, out),
             // Only a place of the same log can be older.
             Err(Elsewhere::Older) => self.at = At::Log(place, 0),
-            Err(Elsewhere::Foreign) => self.begin_anew("unknown-cursor", out),
+            Err(_) => self.begin_anew("unknown-cursor", out),
+        }
+    }
+
+    /// The number in the ring after a place of the log.
+    fn find(&mut self, place: Position) -> Result<u64, Elsewhere> {
+        let found = self.reader.ring().after(place);
+        match found {
+            // The end of the log moves on only, so it may be read after the ring.
+            Err(Elsewhere::Ahead(number)) if place.sequence <= self.log_end().sequence => {
+                self.known = place.sequence;
+                Ok(number)
+            }
+            found => found,
         }
     }
 
@@ -110,20 +125,31 @@ impl Stream {
 
     /// What the client has is void; what comes next is what comes now.
     fn begin_anew(&mut self, reason: &str, out: &mut BytesMut) {
-        let (number, place) = self.reader.ring().end();
+        // In this order: what comes between is behind the number, and known.
+        let number = self.reader.ring().end();
+        let place = self.log_end();
         self.waiting.clear();
         self.next_event = 0;
+        self.known = place.sequence;
         self.at = At::Ring(number);
         let read = match self.reader.topic {
             Topic::Sensors => "/api/v1/sensors",
             Topic::Messages => "/api/v1/messages",
         };
-        write(out, &encode::snapshot(reason, read), place);
+        write(out, &encode::snapshot(reason, read), Some(place));
+    }
+
+    fn log_end(&self) -> Position {
+        let store = self.app.backend.store();
+        match self.reader.topic {
+            Topic::Sensors => store.register.position(),
+            Topic::Messages => store.journal.position(),
+        }
     }
 
     /// Reads on in the log, until what the ring has. `None`: no worker for it; the client comes back.
     async fn read_log(&mut self, place: Position, read: usize, out: &mut BytesMut) -> Option<()> {
-        if let Ok(number) = self.reader.ring().after(place) {
+        if let Ok(number) = self.find(place) {
             self.go_on(number, out);
             return Some(());
         }
@@ -161,7 +187,9 @@ impl Stream {
         self.moved.borrow_and_update();
         match self.reader.ring().get(number) {
             Ok(Some(entry)) => {
-                self.waiting.push_back(entry);
+                if entry.position.is_none_or(|place| place.sequence > self.known) {
+                    self.waiting.push_back(entry);
+                }
                 self.at = At::Ring(number + 1);
                 true
             }
