@@ -17,8 +17,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    docs, engine, events, fleet, message_history, messages, metrics, oidc, places, probes, problem, sensor,
-    sensor_metrics, sensors, series, session, setup, tokens, users,
+    docs, engine, events, fleet, grid, message_history, messages, metrics, oidc, places, probes, problem, sensor,
+    sensor_metrics, series, session, setup, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.
@@ -43,7 +43,7 @@ use super::{
         places::sites,
         places::zones,
         places::gateways,
-        sensors::sensors,
+        grid::sensors,
         sensor::sensor,
         series::series,
         events::sensors,

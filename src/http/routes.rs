@@ -7,8 +7,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, engine, events, fleet, message_history, messages, metrics, oidc, openapi, places, probes, sensor,
-    sensor_metrics, series, session, setup, tokens, users,
+    docs, engine, events, fleet, grid, message_history, messages, metrics, oidc, openapi, places, probes,
+    sensor, sensor_metrics, series, session, setup, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
 
@@ -83,7 +83,7 @@ pub(super) fn table() -> Vec<Route> {
         route(
             "/api/v1/sensors",
             "sensors",
-            [get(Needs(View), super::sensors::sensors), post(Needs(EditFleet), sensors::create)],
+            [get(Needs(View), grid::sensors), post(Needs(EditFleet), sensors::create)],
         ),
         route(
             "/api/v1/sensors/{id}",
