@@ -576,6 +576,10 @@ pub const AUDIT_SCAN_MAX: usize = 50_000;
 pub const AUDIT_SCAN_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 /// Bytes of batches after which a page of the audit log is full; a bulk change is one batch of up to 5 MB.
 pub const AUDIT_PAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Bytes of one record of a backup: a batch of [`COMMANDS_PER_BATCH_MAX`] sensors with all that can be said of each.
+pub const BACKUP_RECORD_BYTES_MAX: usize = 1 << 30;
+/// Bytes that a restore writes in one transaction.
+pub const BACKUP_WRITE_BYTES: usize = 8 * 1_024 * 1_024;
 /// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB. Messages that
 /// ended are remembered as long as the entries that ended them.
 pub const JOURNAL_ENTRIES_MAX: u64 = 10_000_000;

@@ -193,7 +193,7 @@ impl Work {
                 self.say("deleted", serde_json::json!({ "deleted": id }));
             }
             Action::Revoke { .. } => unreachable!("done before the data directory was opened"),
-            Action::List => self.list(),
+            Action::List => list(&self.data.register, self.json),
         }
         Ok(())
     }
@@ -239,37 +239,34 @@ impl Work {
         Ok(())
     }
 
-    fn list(&self) {
-        let register = &self.data.register;
-        for sensor in register.sensors() {
-            let zone = register.zone(sensor.zone).map(|zone| zone.name.to_string()).unwrap_or_default();
-            let site = register.site_of(sensor).map(|site| site.name.to_string()).unwrap_or_default();
-            self.say(
-                &format!(
-                    "sensor   {}  {}  {site} / {zone}  {}",
-                    sensor.id,
-                    sensor.kind.as_str(),
-                    sensor.name
-                ),
-                serde_json::json!({
-                    "kind": "sensor", "id": sensor.id.to_string(), "name": &*sensor.name, "type": sensor.kind.as_str(),
-                    "site": site, "zone": zone,
-                }),
-            );
-        }
-        for gateway in register.gateways() {
-            self.say(
-                &format!("gateway  {}  {} sites  {}", gateway.id, gateway.sites.len(), gateway.name),
-                serde_json::json!({
-                    "kind": "gateway", "id": gateway.id.to_string(), "name": &*gateway.name,
-                    "sites": gateway.sites.iter().map(|site| site.to_string()).collect::<Vec<_>>(),
-                }),
-            );
-        }
-    }
-
     fn say(&self, text: &str, json: serde_json::Value) {
         say(self.json, text, json);
+    }
+}
+
+/// Prints what is registered.
+pub(super) fn list(register: &Register, as_json: bool) {
+    for sensor in register.sensors() {
+        let zone = register.zone(sensor.zone).map(|zone| zone.name.to_string()).unwrap_or_default();
+        let site = register.site_of(sensor).map(|site| site.name.to_string()).unwrap_or_default();
+        say(
+            as_json,
+            &format!("sensor   {}  {}  {site} / {zone}  {}", sensor.id, sensor.kind.as_str(), sensor.name),
+            serde_json::json!({
+                "kind": "sensor", "id": sensor.id.to_string(), "name": &*sensor.name, "type": sensor.kind.as_str(),
+                "site": site, "zone": zone,
+            }),
+        );
+    }
+    for gateway in register.gateways() {
+        say(
+            as_json,
+            &format!("gateway  {}  {} sites  {}", gateway.id, gateway.sites.len(), gateway.name),
+            serde_json::json!({
+                "kind": "gateway", "id": gateway.id.to_string(), "name": &*gateway.name,
+                "sites": gateway.sites.iter().map(|site| site.to_string()).collect::<Vec<_>>(),
+            }),
+        );
     }
 }
 

@@ -15,6 +15,7 @@ mod logging;
 mod paint;
 mod serve;
 mod settings;
+mod store;
 mod verify;
 
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ enum Command {
     Agent(agent::Agent),
     /// Make certificates, and register sensors and gateways, while no server runs on the data directory
     Ca(ca::Ca),
+    /// Back a data directory up, restore it, check it, show how it was
+    Store(store::StoreCommand),
     /// Drive a server with many sensors and gateways, and say what it cost
     Load(Box<load::Load>),
     /// Check that a file was signed by the server and is unchanged
@@ -163,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Agent(agent) => agent.run(),
         Command::Ca(ca) => ca.run(),
+        Command::Store(store) => store.run(),
         Command::Load(load) => load.run(),
         Command::Verify(verify) => verify.run(),
         Command::Login(login) => login.run(),

@@ -27,7 +27,7 @@ pub mod query;
 mod refusal;
 mod register;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use access::{Grant, Permission, Role, Scope, Target, Token, User, allowed};
 pub use change::{About, Actor, ActorKind, Batch, Change, Edit, Event, EventCode};

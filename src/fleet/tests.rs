@@ -191,7 +191,7 @@ fn refusal_codes_are_unlike_and_in_kebab_case() {
 }
 
 /// Few ids and names, so that commands meet.
-fn command() -> impl Strategy<Value = Command> {
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![6 => placed(), 2 => said(), 2 => enrolment(), 2 => people()]
 }
 
@@ -260,9 +260,15 @@ fn said() -> impl Strategy<Value = Command> {
         })
     };
     let text = || prop::sample::select(vec!["", "a", "x@example.com", "=1+1", "b\0"]).prop_map(str::to_owned);
-    let policy = prop::option::of(1..20_000u64).prop_map(|interval| Overrides {
-        interval: interval.map(Duration::from_millis),
-        ..Overrides::default()
+    let number =
+        prop::option::of((prop::sample::select(vec!["devices-exceeded", "devices-near-limit"]), 60..140));
+    let policy = (prop::option::of(1..20_000u64), number).prop_map(|(interval, number)| {
+        let mut numbers = crate::health::PolicyPatch::new();
+        if let Some((code, value)) = number {
+            // Out of range for one of the two: then nothing is said.
+            let _ = numbers.set_named(code, "percent", f64::from(value));
+        }
+        Overrides { numbers, interval: interval.map(Duration::from_millis) }
     });
     let time = || (0..3_000i64).prop_map(UnixMillis);
     prop_oneof![

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::fleet::{Actor, Batch, Command, Refusal, Register};
 use crate::identity::{Authority, AuthorityError, FileError, Keys, Revocations};
-use crate::store::{LoadedRegister, Position, Store, StoreError};
+use crate::store::{BackupError, BackupReport, LoadedRegister, Position, Store, StoreError, files_below};
 use crate::time::{Clock, UnixMillis};
 
 /// Why the data directory can't be used.
@@ -53,6 +53,17 @@ pub enum ChangeError {
     /// Certificates could not be revoked.
     #[error(transparent)]
     Revoke(#[from] FileError),
+}
+
+/// Writes everything of a data directory into one new file: its store, and the keys of its authority.
+pub fn backup(
+    store: &Store,
+    to: &Path,
+    at: UnixMillis,
+    progress: &mut dyn FnMut(u64),
+) -> Result<BackupReport, BackupError> {
+    let data = store.dir().parent().unwrap_or_else(|| store.dir());
+    store.backup(to, &files_below(data, "identity")?, at, progress)
 }
 
 impl DataDir {

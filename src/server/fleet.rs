@@ -17,6 +17,7 @@ mod show;
 mod shown_tests;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
@@ -25,12 +26,12 @@ pub use policies::{PoliciesFull, Published};
 pub(super) use revoke::revoke;
 
 use crate::fleet::query::Grid;
-use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register};
+use crate::fleet::{Actor, Batch, Change, Command, Event, EventCode, Refusal, Register};
 use crate::health::{Lookup, Policy};
 use crate::http::NoRandom;
 use crate::identity::{FileError, Revocations};
 use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
-use crate::store::{Position, Store, StoreError};
+use crate::store::{BackupError, BackupReport, Position, Store, StoreError};
 use crate::time::UnixMillis;
 use crate::wire::close::CloseCode;
 use crate::wire::id::{SensorId, SiteId};
@@ -283,6 +284,23 @@ impl FleetService {
             closer(&to_close);
         }
         Ok(batch)
+    }
+
+    /// Writes a backup into one new file while everything goes on, and notes in the audit log that it was made.
+    pub fn backup(
+        &self,
+        to: &Path,
+        actor: Actor,
+        at: UnixMillis,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BackupReport, BackupError> {
+        let report = super::data::backup(&self.store, to, at, progress)?;
+        let detail = format!("{}: {} bytes", to.display(), report.bytes);
+        let event = Event { code: EventCode::Backup, about: None, detail };
+        if let Err(error) = self.apply(&[Command::Record(event)], actor, at) {
+            tracing::warn!(%error, "the backup was made, and could not be noted");
+        }
+        Ok(report)
     }
 
     /// Writes a snapshot when enough was appended to make the next start slow.

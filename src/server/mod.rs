@@ -31,6 +31,7 @@ mod view;
 mod web;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -68,7 +69,7 @@ use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, Server
 use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::{LiveState, image};
-use crate::store::{EntryKind, Store, StoreError};
+use crate::store::{BackupError, BackupReport, EntryKind, Store, StoreError};
 use crate::time::{Clock, SystemClock};
 
 /// Why a server can't start or reload.
@@ -445,6 +446,16 @@ impl Server {
         let (commands, secret) = access::token_commands(&self.fleet.register(), name, role, life, now)?;
         self.apply(&commands, Actor::command_line("token"))?;
         Ok(secret)
+    }
+
+    /// Writes a backup into one new file while everything goes on. `progress` hears the bytes written so far.
+    pub fn backup(
+        &self,
+        to: &Path,
+        actor: Actor,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<BackupReport, BackupError> {
+        self.fleet.backup(to, actor, self.clock.unix(), progress)
     }
 
     /// What history tells of itself.

@@ -32,6 +32,15 @@ impl CheckpointStore {
         CheckpointStore { path }
     }
 
+    /// Its files, by their names in the data directory.
+    pub(super) fn files(&self) -> Vec<(String, PathBuf)> {
+        let named = |path: PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            name.map(|name| (format!("store/{name}"), path))
+        };
+        [self.path.clone(), file::previous(&self.path)].into_iter().filter_map(named).collect()
+    }
+
     /// Replaces the image, durably; the present one is kept as previous.
     pub fn save(&self, image: &[u8]) -> Result<(), StoreError> {
         file::replace(&self.path, CHECKPOINT, true, |writer| writer.write_all(image)).map(drop)

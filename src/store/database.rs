@@ -75,6 +75,17 @@ impl HealingDatabase {
         self.heal(result)
     }
 
+    /// Whether every page is as it was written; mends its own bookkeeping. Nobody else may use it meanwhile.
+    pub(super) fn check_integrity(&self) -> Result<bool, StoreError> {
+        let _one_writer = self.writer();
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = match slot.take() {
+            Some(database) => database,
+            None => (self.open)(&self.path).map_err(|cause| self.error(cause))?,
+        };
+        slot.insert(database).check_integrity().map_err(|cause| self.error(cause))
+    }
+
     pub(super) fn error(&self, cause: impl Into<redb::Error>) -> StoreError {
         StoreError::redb(self.what, cause)
     }

@@ -10,6 +10,9 @@
 //! ended goes with the entry that ended it, so there is never more of it than there are entries. (The same
 //! decision is offered again within one sweep or one outage of the disk, not after the months that entries stay.)
 
+mod copy;
+mod look;
+
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -10,6 +10,8 @@
 //! FORMAT  LOCK  register.redb  register.snapshot[.previous]  journal.redb  live.checkpoint[.previous]  history/
 //! ```
 
+mod backup;
+mod check;
 mod checkpoint;
 mod database;
 mod document;
@@ -29,6 +31,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+pub use backup::{BackupError, BackupReport, ExtraFile, files_below, restore};
+pub use check::{CheckReport, Finding, check};
 pub use checkpoint::{CheckpointStore, LoadedCheckpoint};
 pub use entry::{EntryEvidence, EntryKind, JournalEntry, Subject, Value};
 pub use error::StoreError;

@@ -5,6 +5,8 @@
 
 mod as_of;
 mod audit;
+mod copy;
+mod look;
 mod times;
 
 use std::io::Read;

@@ -11,6 +11,7 @@
 mod accumulator;
 mod block;
 mod files;
+mod look;
 mod metric;
 #[cfg(test)]
 mod tests;

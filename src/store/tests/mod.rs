@@ -1,7 +1,9 @@
 //! Tests of the store on real files, and on a disk that fails on purpose.
 
 mod audit;
+mod backup;
 mod checkpoint;
+mod documents;
 mod faults;
 mod journal;
 mod register;
