@@ -305,9 +305,11 @@ impl FleetService {
 
     /// Writes a snapshot when enough was appended to make the next start slow.
     pub fn snapshot_if_due(&self) -> Result<(), StoreError> {
-        if !self.store.register.snapshot_is_due() {
-            return Ok(());
-        }
+        if self.store.register.snapshot_is_due() { self.snapshot() } else { Ok(()) }
+    }
+
+    /// Writes a snapshot.
+    pub fn snapshot(&self) -> Result<(), StoreError> {
         // Commands wait while the snapshot is written; readers do not.
         let position = self.lock();
         self.store.register.write_snapshot(&self.register(), *position).map(drop)

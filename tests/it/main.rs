@@ -17,4 +17,5 @@ mod server;
 mod simulation;
 mod small_disk;
 mod store;
+mod store_files;
 mod wire_live;
