@@ -141,6 +141,8 @@ pub const ROUTES: &[&str] = &[
     "policy",
     "quiet",
     "sensor_steps",
+    "bulk",
+    "jobs",
     "setup_page",
     "setup",
     "session",

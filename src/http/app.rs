@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
+use super::bulk::Jobs;
 use super::connections::Connections;
 use super::counters::Counters;
 use super::events::Hub;
@@ -33,6 +34,8 @@ pub(super) struct App {
     pub(super) oidc: Option<Arc<Oidc>>,
     /// Answers to requests that may be sent again.
     pub(super) answers: Answers,
+    /// Bulk changes, under way and finished.
+    pub(super) jobs: Jobs,
     /// Places for requests with large bodies.
     pub(super) large_bodies: Arc<Semaphore>,
     /// Events for those who follow them.
@@ -72,6 +75,7 @@ impl App {
             answers: Answers::default(),
             sign_in: SignIn::new(config),
             oidc,
+            jobs: Jobs::default(),
             large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
             events: Arc::default(),
             stop,

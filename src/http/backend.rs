@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use crate::export::{Readiness, Source};
 use crate::fleet::query::Grid;
-use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register};
+use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register, Sifted};
 use crate::health::{ActiveMessage, Layer, RuleId, RuleReport, Setting, Subject, SupportState};
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
@@ -82,6 +82,15 @@ pub trait Backend: Source {
 
     /// Does all of `commands` or none, if `expect` holds then. When this returns the change is durable.
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError>;
+
+    /// Does those commands of `plan` that can be done, if `go` agrees to what becomes of them. Both are asked under
+    /// the lock of the change itself. What is done is durable when this returns.
+    fn sift(
+        &self,
+        plan: &mut dyn FnMut(&Register) -> Vec<Command>,
+        go: &dyn Fn(&Sifted) -> bool,
+        actor: Actor,
+    ) -> Result<Sifted, ApplyError>;
 
     /// The numbers that apply at a place, and who said each.
     fn numbers_at(&self, place: Place) -> Option<Applied>;

@@ -12,8 +12,8 @@
 
 mod app;
 mod backend;
-#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod body;
+mod bulk;
 #[allow(dead_code, reason = "the resources that use all of it follow")]
 mod caller;
 mod change;
@@ -80,7 +80,7 @@ pub use crate::config::MetricsAccess;
 use app::App;
 use sign_in::oidc::Oidc;
 
-use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED, PASSWORD_HASHES_MAX};
+use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED, JOB_WORKERS, PASSWORD_HASHES_MAX};
 use crate::time::Clock;
 
 /// Where to listen.
@@ -156,7 +156,9 @@ impl Http {
             .enable_all()
             .thread_name("http-worker")
             // One more is the event streams'.
-            .max_blocking_threads(HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX + 1)
+            .max_blocking_threads(
+                HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX + JOB_WORKERS + 1,
+            )
             .build()
             .map_err(HttpError::Thread)?;
         let listener = {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use super::bulk::{self, jobs};
 use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
 use super::router::{Access, Operation, Route};
 use super::routes::table;
@@ -108,6 +109,11 @@ use super::{
         tokens::add,
         tokens::token,
         tokens::remove,
+        bulk::bulk,
+        jobs::list,
+        jobs::one,
+        jobs::cancel,
+        jobs::items,
     ),
     components(schemas(problem::Document))
 )]

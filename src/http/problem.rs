@@ -78,9 +78,19 @@ impl Problem {
         self.0.code
     }
 
-    /// What happened, for people.
+    /// What happened this time.
     pub(super) fn detail(&self) -> &str {
         &self.0.detail
+    }
+
+    /// The part of the request that is wrong; empty when none is named.
+    pub(super) fn named(&self) -> &str {
+        self.0.field.as_deref().unwrap_or_default()
+    }
+
+    /// What would be right; empty when nothing is said.
+    pub(super) fn valid(&self) -> &str {
+        self.0.valid.as_deref().unwrap_or_default()
     }
 
     /// Its status.

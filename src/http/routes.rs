@@ -3,6 +3,7 @@
 //! A new resource is a row here, its name in [`crate::export::table::ROUTES`], and its operations in
 //! [`super::openapi`]. A route without a permission can't be written down.
 
+use super::bulk::{self, jobs};
 use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
@@ -11,6 +12,7 @@ use super::{
     sensor, sensor_metrics, series, session, setup, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
+use crate::limits::HTTP_LARGE_BODY_BYTES_MAX;
 
 /// Every route there is.
 pub(super) fn table() -> Vec<Route> {
@@ -164,6 +166,10 @@ pub(super) fn table() -> Vec<Route> {
         route("/api/v1/sensors/{id}/series", "sensor_series", [get(Needs(View), series::series)]),
         route("/api/v1/events/sensors", "sensor_events", [get(Needs(View), events::sensors)]),
         route("/api/v1/events/messages", "message_events", [get(Needs(View), events::messages)]),
+        route("/api/v1/bulk", "bulk", [post(Needs(EditFleet), bulk::bulk).large(HTTP_LARGE_BODY_BYTES_MAX)]),
+        route("/api/v1/jobs", "jobs", [get(Needs(View), jobs::list)]),
+        route("/api/v1/jobs/{id}", "jobs", [get(Needs(View), jobs::one), delete(Needs(View), jobs::cancel)]),
+        route("/api/v1/jobs/{id}/items", "jobs", [get(Needs(View), jobs::items)]),
         route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
         route("/api/v1/docs", "docs", [get(Public, docs::docs)]),
         route("/setup", "setup_page", [get(Public, setup::page), post(Public, setup::by_form)]),

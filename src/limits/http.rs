@@ -78,6 +78,22 @@ pub const OIDC_METADATA_LIFE: Duration = Duration::from_secs(3_600);
 /// It is asked again at most this often when a signature can't be checked with what is known.
 pub const OIDC_METADATA_AGAIN: Duration = Duration::from_secs(5);
 
+/// Sensors that one bulk change is of.
+pub const BULK_ITEMS_MAX: usize = 10_000;
+/// Changes of one durable batch of a bulk change that may be done in part. A batch is some milliseconds of disk, and
+/// single changes come between two of them.
+pub const BULK_BATCH: usize = 1_000;
+/// Bulk changes whose results are known, of all callers. About 300 bytes an item at worst, so 48 MB. Beyond it the
+/// oldest finished one is forgotten.
+pub const JOBS_MAX: usize = 16;
+/// Bulk changes of one caller, who pushes out none but their own.
+pub const JOBS_PER_CALLER_MAX: usize = 8;
+/// Threads that carry out bulk changes, one change after the other.
+pub const JOB_WORKERS: usize = 1;
+
 const _: () = assert!(HTTP_BODY_STALL_TIMEOUT.as_secs() < HTTP_BODY_TIMEOUT.as_secs());
 const _: () = assert!(HTTP_BODY_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(IDEMPOTENCY_KEYS_PER_CALLER_MAX < IDEMPOTENCY_KEYS_MAX);
+const _: () = assert!(JOBS_PER_CALLER_MAX < JOBS_MAX);
+// All or nothing is one batch.
+const _: () = assert!(BULK_BATCH <= BULK_ITEMS_MAX && BULK_ITEMS_MAX <= super::COMMANDS_PER_BATCH_MAX);

@@ -26,7 +26,7 @@ pub use policies::{PoliciesFull, Published};
 pub(super) use revoke::revoke;
 
 use crate::fleet::query::Grid;
-use crate::fleet::{Actor, Batch, Change, Command, Event, EventCode, Refusal, Register};
+use crate::fleet::{Actor, Batch, Change, Command, Event, EventCode, Refusal, Register, Sifted};
 use crate::health::{Lookup, Policy};
 use crate::http::NoRandom;
 use crate::identity::{FileError, Revocations};
@@ -262,28 +262,52 @@ impl FleetService {
         at: UnixMillis,
     ) -> Result<Batch, CommandError> {
         let batch = self.register().apply(commands, actor, at)?;
-        if batch.is_empty() {
-            return Ok(batch);
+        self.keep(position, &batch, at)?;
+        Ok(batch)
+    }
+
+    /// Does those commands of `plan` that can be done, as one batch, if `go` agrees to what becomes of them. Both see
+    /// the register as the commands will, and nothing comes between.
+    pub fn sift_if(
+        &self,
+        plan: impl FnOnce(&Register) -> Vec<Command>,
+        go: impl FnOnce(&Sifted) -> bool,
+        actor: Actor,
+        at: UnixMillis,
+    ) -> Result<Sifted, CommandError> {
+        let mut position = self.lock();
+        let commands = plan(&self.register());
+        let sifted = self.register().sift(&commands, actor, at);
+        if go(&sifted) {
+            self.keep(&mut position, &sifted.batch, at)?;
         }
-        self.room_for(&batch)
+        Ok(sifted)
+    }
+
+    /// Makes a batch durable, then known.
+    fn keep(&self, position: &mut Position, batch: &Batch, at: UnixMillis) -> Result<(), CommandError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.room_for(batch)
             .inspect_err(|error| tracing::warn!(%error, "a change of the fleet is refused"))?;
         if let Some(revocations) = self.revocations.get() {
-            revoke(&batch, revocations)?;
+            revoke(batch, revocations)?;
         }
-        *position = self.store.register.append(*position, &batch)?;
+        *position = self.store.register.append(*position, batch)?;
         self.register
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .fold(&batch)
+            .fold(batch)
             .expect("a batch that the register made folds into it");
         // Room was checked above, under the same lock.
-        let to_close = self.show(&batch, at).expect("room for every new sensor and gateway");
+        let to_close = self.show(batch, at).expect("room for every new sensor and gateway");
         if !to_close.is_empty()
             && let Some(closer) = self.closer.get()
         {
             closer(&to_close);
         }
-        Ok(batch)
+        Ok(())
     }
 
     /// Writes a backup into one new file while everything goes on, and notes in the audit log that it was made.

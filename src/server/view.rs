@@ -15,7 +15,7 @@ use crate::export::{
     LiveFigures, ProcessFigures, Readiness, Source, SweepFigures,
 };
 use crate::fleet::query::Grid;
-use crate::fleet::{Actor, Batch, Command, Place, Register};
+use crate::fleet::{Actor, Batch, Command, Place, Register, Sifted};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
 use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect};
 use crate::identity::Keys;
@@ -132,6 +132,15 @@ impl Backend for View {
     fn apply(&self, commands: &[Command], actor: Actor, expect: Expect<'_>) -> Result<Batch, ApplyError> {
         let still = |register: &Register| expect(register).map_err(ApplyError::Precondition);
         self.fleet.apply_if(still, commands, actor, self.clock.unix())
+    }
+
+    fn sift(
+        &self,
+        plan: &mut dyn FnMut(&Register) -> Vec<Command>,
+        go: &dyn Fn(&Sifted) -> bool,
+        actor: Actor,
+    ) -> Result<Sifted, ApplyError> {
+        Ok(self.fleet.sift_if(plan, go, actor, self.clock.unix())?)
     }
 
     fn numbers_at(&self, place: Place) -> Option<Applied> {

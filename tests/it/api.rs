@@ -1,5 +1,6 @@
 //! The API that changes the register, over real HTTP against a real server.
 
 mod bad_input;
+mod bulk;
 mod life;
 mod rig;

@@ -35,7 +35,9 @@ use crate::fleet::{Command, Permission, Place, RefusalCode, Register, Target};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, ZoneId};
 
-pub(super) use documents::{MuteDocument, Registration, WindowDocument, sensor_tag};
+pub(super) use documents::{
+    MuteDocument, Registration, ThreatIntelName, TypeName, WindowDocument, sensor_tag,
+};
 
 /// The id in a path with one.
 pub(super) struct At<T>(pub(super) T);
