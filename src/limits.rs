@@ -520,8 +520,9 @@ pub const SITES_MAX: usize = 1_000_000;
 pub const GATEWAY_SITES_MAX: usize = 4_096;
 /// Different policies in use at a time: what an index of 16 bits can tell apart. About 2 KB each.
 pub const POLICIES_MAX: usize = 1 << 16;
-/// Commands that succeed or fail together. At about 150 bytes a change a batch stays below 2 MB.
-pub const COMMANDS_PER_BATCH_MAX: usize = 10_000;
+/// Commands that succeed or fail together: an import of [`IMPORT_ROWS_MAX`] sensors, each with notes and a zone of its
+/// own. At about 150 bytes a change a batch stays below 8 MB; with the longest notes, below 60.
+pub const COMMANDS_PER_BATCH_MAX: usize = 50_000;
 
 /// Characters of a sensor's notes, or of the reason of a mute or maintenance window.
 pub const NOTES_CHARS_MAX: usize = 2_000;

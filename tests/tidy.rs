@@ -15,7 +15,7 @@ const LAYERS: [&str; 16] = [
 const SENSOR_MAY: [&str; 6] = ["limits", "time", "config", "wire", "identity", "sensor"];
 
 /// Libraries and the one module that may name each.
-const OWNERS: [(&str, &str); 18] = [
+const OWNERS: [(&str, &str); 19] = [
     ("quinn_proto", "ingest"),
     ("quinn_udp", "ingest"),
     ("mio", "ingest"),
@@ -30,6 +30,7 @@ const OWNERS: [(&str, &str); 18] = [
     ("tokio_rustls", "http"),
     ("utoipa", "http"),
     ("tower", "http"),
+    ("csv", "http"),
     ("redb", "store"),
     ("clap", "cli"),
     ("rcgen", "identity"),

@@ -142,6 +142,7 @@ pub const ROUTES: &[&str] = &[
     "quiet",
     "sensor_steps",
     "bulk",
+    "import",
     "jobs",
     "setup_page",
     "setup",

@@ -33,6 +33,7 @@ mod fleet;
 mod grants;
 mod grid;
 mod idempotency;
+mod import;
 mod listener;
 mod message_history;
 mod messages;

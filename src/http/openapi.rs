@@ -18,8 +18,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    docs, engine, events, fleet, grid, message_history, messages, metrics, oidc, places, probes, problem, sensor,
-    sensor_metrics, series, session, setup, tokens, users,
+    docs, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, places, probes, problem,
+    sensor, sensor_metrics, series, session, setup, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.
@@ -109,6 +109,7 @@ use super::{
         tokens::add,
         tokens::token,
         tokens::remove,
+        import::import,
         bulk::bulk,
         jobs::list,
         jobs::one,
@@ -148,7 +149,7 @@ const REFUSALS: [(u16, &str, &str); 14] = [
     (409, "Conflict", "The present state is in the way, or the same `Idempotency-Key` is under way"),
     (412, "Stale", "It was changed since it was read: `If-Match` names another `ETag` than the present one"),
     (413, "TooLarge", "The body is too large"),
-    (415, "NotJson", "The body does not say that it is JSON"),
+    (415, "NotJson", "The `Content-Type` is none that this takes, such as application/json"),
     (
         422,
         "NotAccepted",

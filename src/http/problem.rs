@@ -33,8 +33,27 @@ pub(super) struct Document {
     /// What would be right.
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<String>,
+    /// Of an import: the rows that can't be taken, each with what would be right.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    rows: Vec<RowFault>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What is wrong in one row of an import.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct RowFault {
+    /// Line of the CSV, the header being the first; or number of the item in the JSON array, from 1.
+    pub(super) line: u64,
+    /// Which column; empty for the row as a whole.
+    pub(super) column: String,
+    /// For programs; stays.
+    pub(super) code: &'static str,
+    /// What was found.
+    pub(super) detail: String,
+    /// What would be right.
+    pub(super) valid: String,
 }
 
 /// Longest piece of a request that an answer repeats.
@@ -51,6 +70,7 @@ impl Problem {
             detail: detail.into(),
             field: None,
             valid: None,
+            rows: Vec::new(),
             headers: Vec::new(),
         }))
     }
@@ -59,6 +79,12 @@ impl Problem {
     pub(super) fn field(mut self, field: impl Into<String>, valid: impl Into<String>) -> Problem {
         self.0.field = Some(field.into());
         self.0.valid = Some(valid.into());
+        self
+    }
+
+    /// Names the rows of an import that are wrong.
+    pub(super) fn rows(mut self, rows: Vec<RowFault>) -> Problem {
+        self.0.rows = rows;
         self
     }
 

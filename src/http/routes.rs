@@ -8,7 +8,7 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, engine, events, fleet, grid, message_history, messages, metrics, oidc, openapi, places, probes,
+    docs, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, openapi, places, probes,
     sensor, sensor_metrics, series, session, setup, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
@@ -86,6 +86,11 @@ pub(super) fn table() -> Vec<Route> {
             "/api/v1/sensors",
             "sensors",
             [get(Needs(View), grid::sensors), post(Needs(EditFleet), sensors::create)],
+        ),
+        route(
+            "/api/v1/sensors/import",
+            "import",
+            [post(Needs(EditFleet), import::import).large(HTTP_LARGE_BODY_BYTES_MAX)],
         ),
         route(
             "/api/v1/sensors/{id}",

@@ -88,6 +88,10 @@ pub const BULK_BATCH: usize = 1_000;
 pub const JOBS_MAX: usize = 16;
 /// Bulk changes of one caller, who pushes out none but their own.
 pub const JOBS_PER_CALLER_MAX: usize = 8;
+/// Sensors that one import brings.
+pub const IMPORT_ROWS_MAX: usize = 10_000;
+/// Faults of an import that one answer tells; it says how many more there are.
+pub const IMPORT_FAULTS_TOLD: usize = 1_000;
 /// Threads that carry out bulk changes, one change after the other.
 pub const JOB_WORKERS: usize = 1;
 
@@ -95,5 +99,7 @@ const _: () = assert!(HTTP_BODY_STALL_TIMEOUT.as_secs() < HTTP_BODY_TIMEOUT.as_s
 const _: () = assert!(HTTP_BODY_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(IDEMPOTENCY_KEYS_PER_CALLER_MAX < IDEMPOTENCY_KEYS_MAX);
 const _: () = assert!(JOBS_PER_CALLER_MAX < JOBS_MAX);
+// A row is at most a site, what is said of it, a zone, a sensor, and what is said of that.
+const _: () = assert!(IMPORT_ROWS_MAX * 5 <= super::COMMANDS_PER_BATCH_MAX);
 // All or nothing is one batch.
 const _: () = assert!(BULK_BATCH <= BULK_ITEMS_MAX && BULK_ITEMS_MAX <= super::COMMANDS_PER_BATCH_MAX);

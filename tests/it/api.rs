@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod bulk;
+mod import;
 mod life;
 mod rig;
