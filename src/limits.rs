@@ -636,3 +636,5 @@ pub const CLIENT_LOOKED_THROUGH_MAX: usize = 100_000;
 pub const CLIENT_CANDIDATES_SHOWN: usize = 10;
 /// Sensors that one command changes.
 pub const CLIENT_CHOSEN_MAX: usize = 10_000;
+/// Largest event that is read; a change of ten thousand sensors is 4 MB.
+pub const CLIENT_EVENT_BYTES_MAX: u64 = 16 * 1_024 * 1_024;

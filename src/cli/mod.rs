@@ -86,6 +86,10 @@ enum Command {
     Policy(client::Policy),
     /// What is wrong now, and what was
     Messages(client::Messages),
+    /// Changes of many sensors, under way and finished
+    Jobs(client::Jobs),
+    /// Follow what happens, as it happens
+    Events(client::Events),
     /// Who may sign in, and do what
     Users(client::Users),
     /// Secrets for programs
@@ -178,6 +182,8 @@ pub fn main() -> ExitCode {
         Command::Gateways(gateways) => gateways.run(),
         Command::Policy(policy) => policy.run(),
         Command::Messages(messages) => messages.run(),
+        Command::Jobs(jobs) => jobs.run(),
+        Command::Events(events) => events.run(),
         Command::Users(users) => users.run(),
         Command::Tokens(tokens) => tokens.run(),
         Command::Completion(completion) => completion.run(&mut Arguments::command()),

@@ -1,14 +1,17 @@
 //! The sensors that a command is about: some by name, or all that a filter finds; asked about before they change.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Client;
 use super::find::{Found, SENSOR};
 use super::http::{Call, Method};
 use super::progress::Progress;
+use super::{Client, problem};
+use crate::cli::paint::clean;
 use crate::cli::{Failure, exit};
-use crate::limits::CLIENT_CHOSEN_MAX;
+use crate::limits::CLIENT_CHOSEN_MAX as BULK_ITEMS_MAX;
 
 /// Which sensors a list shows, or a command changes.
 #[derive(Args, Clone, Debug, Default)]
@@ -115,12 +118,28 @@ fn condition(text: &str) -> Result<(String, String), String> {
 /// How a change is made.
 #[derive(Args)]
 pub(super) struct Changing {
-    /// Change nothing; say what would change
+    /// Change nothing; say what would change, who is left out, and why
     #[arg(long)]
     dry_run: bool,
+    /// Change nothing if anybody would be left out
+    #[arg(long)]
+    all_or_nothing: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
+}
+
+/// What is done to sensors.
+pub(super) struct Change<'c> {
+    /// As `POST /api/v1/bulk` has it.
+    pub(super) action: &'static str,
+    pub(super) arguments: Value,
+    /// After "is": `moved to ...`.
+    pub(super) done: &'c str,
+    /// The same for one sensor; `path` is the sensor's.
+    pub(super) one: fn(path: String, arguments: &Value) -> Call,
+    /// Asked about even when it is one sensor only.
+    pub(super) grave: bool,
 }
 
 impl Chosen {
@@ -143,97 +162,129 @@ impl Chosen {
         };
         let call = self.filter.iter().fold(Call::get(SENSOR.path), condition);
         let mut found = Vec::new();
-        let more = client.http.each(&call.query("sort", Some("name")), CLIENT_CHOSEN_MAX, |item| {
+        let more = client.http.each(&call.query("sort", Some("name")), BULK_ITEMS_MAX, |item| {
             found.push(Found::of(&item));
             Ok(())
         })?;
         if more {
-            return Err(Failure::failed(format!(
-                "the filter finds more than {CLIENT_CHOSEN_MAX} sensors; change fewer at a time"
-            )));
+            let message =
+                format!("the filter finds more than {BULK_ITEMS_MAX} sensors; change fewer at a time");
+            return Err(Failure::failed(message));
+        }
+        if found.is_empty() {
+            return Err(Failure::told(
+                exit::REFUSED,
+                "the filter finds no sensor; nothing was changed".to_owned(),
+                json!({ "code": "nothing-found", "detail": "the filter finds no sensor" }),
+            ));
         }
         Ok(found)
     }
 
-    /// Changes each of them. What is refused does not keep the others from it, and is told.
+    /// Changes them: one by a request of its own, several by a job of the server. Those that are refused do not keep
+    /// the others from it, and are told.
     pub(super) fn change(
         &self,
         client: &mut Client,
         changing: &Changing,
-        done: &str,
-        call: impl Fn(&str) -> Call,
+        change: &Change<'_>,
     ) -> Result<(), Failure> {
         let found = self.find(client)?;
-        let asks = found.len() > 1 || !self.filter.is_empty();
-        each(client, &found, changing, asks, done, call)
-    }
-
-    /// Deletes each of them; asks about a single one too.
-    pub(super) fn remove(&self, client: &mut Client, changing: &Changing) -> Result<(), Failure> {
-        let found = self.find(client)?;
-        each(client, &found, changing, true, "deleted", |id| {
-            Call::new(Method::Delete, format!("{}/{id}", SENSOR.path))
-        })
+        let several = found.len() > 1 || !self.filter.is_empty();
+        if (several || change.grave) && !changing.dry_run {
+            let who = match found.as_slice() {
+                [one] => format!("`{}` will be", one.name),
+                many => format!("{} sensors will be", many.len()),
+            };
+            client.confirm(&format!("{who} {}. Go on?", change.done), changing.yes)?;
+        }
+        match found.as_slice() {
+            [one] if !changing.dry_run => {
+                let call = (change.one)(one.path(SENSOR), &change.arguments);
+                let document = match client.http.call(&call)?.body {
+                    Value::Null => json!({ "id": one.id, "name": one.name }),
+                    document => document,
+                };
+                client.done(&format!("`{}` is {}", one.name, change.done), &document)
+            }
+            _ => bulk(client, changing, change, &found),
+        }
     }
 }
 
-fn each(
+fn bulk(
     client: &mut Client,
-    found: &[Found],
     changing: &Changing,
-    asks: bool,
-    done: &str,
-    call: impl Fn(&str) -> Call,
+    change: &Change<'_>,
+    found: &[Found],
 ) -> Result<(), Failure> {
-    if found.is_empty() {
-        return Err(Failure::told(
-            exit::REFUSED,
-            "the filter finds no sensor; nothing was changed".to_owned(),
-            json!({ "code": "nothing-found", "detail": "the filter finds no sensor" }),
-        ));
-    }
+    let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
+    let body = json!({
+        "action": change.action, "items": ids, "arguments": change.arguments,
+        "dry_run": changing.dry_run, "all_or_nothing": changing.all_or_nothing,
+    });
+    let begun = client.http.call(&Call::new(Method::Post, "/api/v1/bulk").json(body))?.body;
     if changing.dry_run {
-        for one in found {
-            let document = json!({ "id": one.id, "name": one.name, "dry_run": true });
-            client.done(&format!("`{}` would be {done}", one.name), &document)?;
-        }
-        return Ok(());
+        let left_out = begun["left_out"].as_array().cloned().unwrap_or_default();
+        left_out.iter().try_for_each(|item| refused(client, found, item))?;
+        let text = format!("{} of {} sensors would be {}", begun["would_do"], begun["total"], change.done);
+        return client.done(&text, &begun);
     }
-    if asks {
-        let who = match found {
-            [one] => format!("`{}`", one.name),
-            many => format!("{} sensors", many.len()),
-        };
-        client.confirm(&format!("{who} will be {done}. Go on?"), changing.yes)?;
+    let job = wait(client, &begun)?;
+    let path = format!("{JOBS}/{}/items", job["id"].as_str().unwrap_or_default());
+    let mut left_out = Vec::new();
+    if job["done"] != job["total"] {
+        client.http.each(&Call::get(path), BULK_ITEMS_MAX, |item| {
+            left_out.extend(Some(item).filter(|item| item["outcome"] == "refused"));
+            Ok(())
+        })?;
     }
-    let mut progress = Progress::new("sensors done");
-    let mut refused: Vec<Failure> = Vec::new();
-    for (place, one) in found.iter().enumerate() {
-        match client.http.call(&call(&one.id)) {
-            Ok(answer) => {
-                let document = match answer.body {
-                    Value::Null => json!({ "id": one.id, "name": one.name }),
-                    body => body,
-                };
-                client.done(&format!("`{}` is {done}", one.name), &document)?;
-            }
-            // Nothing else will go better.
-            Err(failure) if failure.code == exit::UNREACHABLE || found.len() == 1 => return Err(failure),
-            Err(failure) => {
-                let document = failure.document.clone().unwrap_or_default();
-                let failed = json!({ "id": one.id, "name": one.name, "problem": document });
-                client.warn(&format!("`{}`: {}", one.name, failure.message), &failed)?;
-                refused.push(failure);
-            }
-        }
-        progress.at(place + 1);
-    }
-    match refused.first() {
-        None => Ok(()),
-        Some(first) => Err(Failure::told(
-            first.code,
-            format!("{} of {} sensors were left as they are", refused.len(), found.len()),
-            json!({ "code": "some-refused", "refused": refused.len(), "of": found.len() }),
+    left_out.iter().try_for_each(|item| refused(client, found, item))?;
+    let text = format!("{} of {} sensors are {}", job["done"], job["total"], change.done);
+    client.done(&text, &job)?;
+    match job["state"].as_str() {
+        Some("done") if left_out.is_empty() => Ok(()),
+        Some("done") => Err(Failure::told(
+            exit::REFUSED,
+            format!("{} sensors were left as they are", left_out.len()),
+            json!({ "code": "some-refused", "refused": left_out.len() }),
         )),
+        state => {
+            let why =
+                job["error"].as_str().map(|why| format!(": {}", problem::shown(why))).unwrap_or_default();
+            let code = if left_out.is_empty() { exit::FAILED } else { exit::REFUSED };
+            let state = state.unwrap_or("unknown");
+            let message = format!("the change is {state}{why}");
+            Err(Failure::told(code, message, json!({ "code": format!("job-{state}"), "job": job["id"] })))
+        }
+    }
+}
+
+/// The name that people know it by.
+fn refused(client: &mut Client, found: &[Found], item: &Value) -> Result<(), Failure> {
+    let id = item["id"].as_str().unwrap_or_default();
+    let name = found.iter().find(|one| one.id == id).map_or(id, |one| &one.name);
+    let text = |field: &str| problem::shown(item[field].as_str().unwrap_or_default());
+    let message = format!("`{}` is left out: {} [{}]", clean(name), text("detail"), text("code"));
+    client.warn(&message, item)
+}
+
+const JOBS: &str = "/api/v1/jobs";
+/// Time between two looks at a job.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Looks at a job until it is over. The server goes on with it if nobody looks.
+fn wait(client: &Client, begun: &Value) -> Result<Value, Failure> {
+    let Some(id) = begun["id"].as_str().and_then(|id| id.parse::<uuid::Uuid>().ok()) else {
+        return Err(Failure::failed("the server began no job; is it of another version?"));
+    };
+    let mut progress = Progress::new("sensors done");
+    loop {
+        let job = client.http.call(&Call::get(format!("{JOBS}/{id}")))?.body;
+        if !matches!(job["state"].as_str(), Some("waiting" | "running")) {
+            return Ok(job);
+        }
+        progress.at(job["done"].as_u64().and_then(|done| usize::try_from(done).ok()).unwrap_or(0));
+        std::thread::sleep(LOOK_EVERY);
     }
 }

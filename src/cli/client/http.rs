@@ -191,11 +191,6 @@ impl Http {
         Ok(Answer { headers, body })
     }
 
-    /// The answer to a GET.
-    pub(super) fn get(&self, path: impl Into<String>) -> Result<Value, Failure> {
-        self.call(&Call::get(path)).map(|answer| answer.body)
-    }
-
     /// All items of a list, page by page, until `each` has had `most` of them. True when there would be more.
     pub(super) fn each(
         &self,
@@ -250,7 +245,9 @@ impl Http {
 
     fn prepare<B>(&self, request: RequestBuilder<B>, call: &Call) -> RequestBuilder<B> {
         let whole = (!call.endless).then_some(2 * CLIENT_ANSWER_TIMEOUT);
-        let mut request = request.config().timeout_global(whole).build();
+        // Whoever follows events hears of the server every few seconds.
+        let silent = call.endless.then_some(CLIENT_ANSWER_TIMEOUT);
+        let mut request = request.config().timeout_global(whole).timeout_per_read(silent).build();
         request = request.query_pairs(call.query.iter().map(|(name, value)| (*name, value.as_str())));
         if let Some(token) = &self.target.token {
             request = request.header("Authorization", format!("Bearer {}", token.0));

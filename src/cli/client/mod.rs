@@ -6,9 +6,11 @@
 
 mod cell;
 mod chosen;
+mod events;
 mod find;
 mod grants;
 mod http;
+mod jobs;
 mod login;
 mod messages;
 mod output;
@@ -29,6 +31,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
+pub(super) use events::Events;
+pub(super) use jobs::Jobs;
 pub(super) use login::{Login, Logout};
 pub(super) use messages::Messages;
 pub(super) use people::{Tokens, Users};

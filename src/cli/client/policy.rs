@@ -101,7 +101,17 @@ fn number(text: &str) -> Result<(String, String, f64), String> {
     if value.is_finite() { Ok((rule.to_owned(), key.to_owned(), value)) } else { Err(wrong()) }
 }
 
-const NUMBERS: &[Column] = &[text("RULE", "rule"), text("NUMBER", "number"), text("VALUE", "value")];
+const NUMBERS: &[Column] = &[
+    text("RULE", "rule"),
+    text("NUMBER", "number"),
+    text("APPLIES", "value"),
+    text("UNIT", "unit"),
+    text("FROM", "from"),
+    text("SAID HERE", "said"),
+    text("DEFAULT", "default"),
+    text("MIN", "min").wide(),
+    text("MAX", "max").wide(),
+];
 
 impl Policy {
     pub(in crate::cli) fn run(self) -> Result<(), Failure> {
@@ -115,7 +125,7 @@ impl Policy {
             Action::Set { level, number, clear, interval, clear_interval } => {
                 let path = level.path(client)?;
                 let now = client.http.call(&Call::get(path.clone()))?;
-                let mut document = now.body.clone();
+                let mut document = now.body["said"].clone();
                 for (rule, key, value) in &number {
                     document["numbers"][rule.as_str()][key.as_str()] = json!(value);
                 }
@@ -134,7 +144,7 @@ impl Policy {
                 if let Some(interval) = interval {
                     document["interval_seconds"] = json!(interval.as_secs_f64());
                 }
-                if document == now.body {
+                if document == now.body["said"] {
                     return Err(Failure::usage("name what changes: --number, --clear, --interval"));
                 }
                 let mut call = Call::new(Method::Put, path).json(document);
@@ -148,17 +158,26 @@ impl Policy {
     }
 }
 
+/// Numbers that were said somewhere; of the others there are too many, and JSON has them.
 fn show(client: &mut Client, document: &Value) -> Result<(), Failure> {
     if client.out.format().is_json() {
         return client.out.one(document, &[]);
     }
     let mut rows = Vec::new();
-    if let Some(seconds) = document["interval_seconds"].as_f64() {
-        rows.push(json!({ "rule": "heartbeats", "number": "interval_seconds", "value": seconds }));
-    }
-    for (rule, numbers) in document["numbers"].as_object().into_iter().flatten() {
-        for (number, value) in numbers.as_object().into_iter().flatten() {
-            rows.push(json!({ "rule": rule, "number": number, "value": value }));
+    let mut row = |rule: &str, number: &str, applies: &Value, said: &Value| {
+        if applies["from"] != "default" || !said.is_null() {
+            let mut row = applies.clone();
+            row["rule"] = json!(rule);
+            row["number"] = json!(number);
+            row["said"] = said.clone();
+            rows.push(row);
+        }
+    };
+    let said = &document["said"];
+    row("heartbeats", "interval_seconds", &document["interval_seconds"], &said["interval_seconds"]);
+    for (rule, numbers) in document["applies"].as_object().into_iter().flatten() {
+        for (number, applies) in numbers.as_object().into_iter().flatten() {
+            row(rule, number, applies, &said["numbers"][rule][number]);
         }
     }
     client.rows(&rows, NUMBERS)

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::cell::{Column, Show, text};
-use super::chosen::{Changing, Chosen, Filter};
+use super::chosen::{Change, Changing, Chosen, Filter};
 use super::find::{Found, SENSOR, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
 use super::quiet::{MuteFor, Windows};
@@ -100,13 +100,12 @@ enum Action {
         #[command(flatten)]
         changing: Changing,
     },
-    /// Make all certificates of a sensor void at once; it waits for reactivation
+    /// Make all certificates of sensors void at once; they wait for reactivation
     Revoke {
         #[command(flatten)]
-        one: One,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
+        chosen: Chosen,
+        #[command(flatten)]
+        changing: Changing,
     },
     /// Mark a locally managed sensor as active: it never connects by itself
     MarkActive(One),
@@ -343,10 +342,14 @@ impl Action {
                 let given = [("notes", notes), ("threat_intel_mode", ti_mode.map(word))];
                 let edit =
                     given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?))));
-                let edit = Value::Object(edit.collect());
-                chosen.change(client, &changing, "edited", |id| {
-                    Call::new(Method::Patch, format!("{}/{id}", SENSOR.path)).json(edit.clone())
-                })
+                let change = Change {
+                    action: "edit",
+                    arguments: Value::Object(edit.collect()),
+                    done: "changed",
+                    one: patch,
+                    grave: false,
+                };
+                chosen.change(client, &changing, &change)
             }
             Action::Rename { one, name } => {
                 let found = one.find(client)?;
@@ -356,27 +359,26 @@ impl Action {
             }
             Action::Move { chosen, to, changing } => {
                 let zone = to.find(client)?;
-                chosen.change(client, &changing, &format!("moved to `{}`", zone.name), |id| {
-                    Call::new(Method::Patch, format!("{}/{id}", SENSOR.path)).json(json!({ "zone": zone.id }))
-                })
+                let (arguments, done) = (json!({ "zone": zone.id }), format!("moved to `{}`", zone.name));
+                let change = Change { action: "move", arguments, done: &done, one: patch, grave: false };
+                chosen.change(client, &changing, &change)
             }
             Action::SetMode { chosen, mode, changing } => {
-                let kind = word(mode);
-                chosen.change(client, &changing, &format!("{kind} now"), |id| {
-                    Call::new(Method::Patch, format!("{}/{id}", SENSOR.path)).json(json!({ "type": kind }))
-                })
+                let (arguments, done) = (json!({ "type": word(mode) }), format!("made {}", word(mode)));
+                let change = Change { action: "set-mode", arguments, done: &done, one: patch, grave: false };
+                chosen.change(client, &changing, &change)
             }
             Action::Reactivate { chosen, changing } => {
-                chosen.change(client, &changing, "waiting for reactivation", |id| {
-                    Call::new(Method::Post, format!("{}/{id}/reactivate", SENSOR.path))
-                })
+                let one = |path: String, _: &Value| Call::new(Method::Post, path + "/reactivate");
+                let done = "sent to reactivation";
+                let change = Change { action: "reactivate", arguments: json!({}), done, one, grave: false };
+                chosen.change(client, &changing, &change)
             }
-            Action::Revoke { one, yes } => {
-                let found = one.find(client)?;
-                client.confirm(&format!("Make all certificates of `{}` void?", found.name), yes)?;
-                let call = Call::new(Method::Post, found.path(SENSOR) + "/revoke");
-                let document = client.http.call(&call)?.body;
-                client.done(&format!("the certificates of `{}` are void", found.name), &document)
+            Action::Revoke { chosen, changing } => {
+                let one = |path: String, _: &Value| Call::new(Method::Post, path + "/revoke");
+                let done = "cut off, with all certificates void";
+                let change = Change { action: "revoke", arguments: json!({}), done, one, grave: true };
+                chosen.change(client, &changing, &change)
             }
             Action::MarkActive(one) => {
                 let found = one.find(client)?;
@@ -384,22 +386,35 @@ impl Action {
                 let document = client.http.call(&call)?.body;
                 client.done(&format!("`{}` is active", found.name), &document)
             }
-            Action::Delete { chosen, changing } => chosen.remove(client, &changing),
-            Action::Mute { chosen, mute, changing } => {
-                let body = mute.body()?;
-                chosen.change(client, &changing, "muted", |id| {
-                    Call::new(Method::Put, format!("{}/{id}/mute", SENSOR.path)).json(body.clone())
-                })
+            Action::Delete { chosen, changing } => {
+                let one = |path: String, _: &Value| Call::new(Method::Delete, path);
+                let change =
+                    Change { action: "delete", arguments: json!({}), done: "deleted", one, grave: true };
+                chosen.change(client, &changing, &change)
             }
-            Action::Unmute { chosen, changing } => chosen.change(client, &changing, "unmuted", |id| {
-                Call::new(Method::Delete, format!("{}/{id}/mute", SENSOR.path))
-            }),
+            Action::Mute { chosen, mute, changing } => {
+                let one =
+                    |path: String, body: &Value| Call::new(Method::Put, path + "/mute").json(body.clone());
+                let arguments = mute.body()?;
+                let change = Change { action: "mute", arguments, done: "muted", one, grave: false };
+                chosen.change(client, &changing, &change)
+            }
+            Action::Unmute { chosen, changing } => {
+                let one = |path: String, _: &Value| Call::new(Method::Delete, path + "/mute");
+                let change =
+                    Change { action: "unmute", arguments: json!({}), done: "unmuted", one, grave: false };
+                chosen.change(client, &changing, &change)
+            }
             Action::Windows { one, action } => {
                 let found = one.find(client)?;
                 action.run(client, &found.path(SENSOR))
             }
         }
     }
+}
+
+fn patch(path: String, arguments: &Value) -> Call {
+    Call::new(Method::Patch, path).json(arguments.clone())
 }
 
 /// Rules that say something come first.
