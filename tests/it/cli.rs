@@ -3,5 +3,6 @@
 mod rig;
 
 mod base;
+mod fleet;
 
 mod hostile;
