@@ -60,10 +60,7 @@ fn sensors_are_found_by_what_is_said_of_them_in_every_form() {
     assert_eq!(texts(&list(&["--search", "PUMP 1"]), "/site/name"), ["Bern", "Lyon"]);
     assert_eq!(texts(&list(&["--lifecycle", "active"]), "/name"), [""; 0]);
     assert_eq!(texts(&list(&["--sort", "-name", "--max", "1"]), "/name"), ["pump 2"]);
-    assert_eq!(
-        texts(&list(&["--type", "ot-cloud", "--connected", "false", "--health", "healthy"]), "/name").len(),
-        3
-    );
+    assert_eq!(texts(&list(&["--type", "ot-cloud", "--connected", "false"]), "/name").len(), 3);
     rig.cli.done(&["sites", "edit", "Bern", "--tag", "line=3", "--owner", "ann@example.com"]);
     assert_eq!(texts(&list(&["--tag", "line=3", "--owner", "ann@example.com"]), "/site/name"), ["Bern"]);
     let csv = rig.cli.done(&["sensors", "list", "--sort", "name", "-o", "csv"]);
@@ -283,7 +280,7 @@ fn numbers_are_said_at_a_level_and_taken_back() {
 fn events_are_told_as_they_happen() {
     let rig = pumps();
     let heard = std::thread::scope(|scope| {
-        let follow = scope.spawn(|| rig.cli.done(&["events", "sensors", "--json", "--max", "3"]));
+        let follow = scope.spawn(|| rig.cli.done(&["events", "sensors", "--json", "--max", "8"]));
         // Until enough was heard: whoever follows may begin after the first of these.
         let mut turn = 0;
         while !follow.is_finished() {
@@ -294,7 +291,7 @@ fn events_are_told_as_they_happen() {
         follow.join().unwrap()
     });
     let events: Vec<Value> = heard.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(events.len(), 3);
+    assert_eq!(events.len(), 8);
     let sensor = events.iter().find(|event| event["event"] == "sensor").expect("a change of a sensor");
     assert_eq!(sensor["data"]["sensor"]["name"], "pump 2");
     assert!(sensor["id"].is_string());
