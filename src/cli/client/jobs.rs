@@ -21,10 +21,7 @@ pub(in crate::cli) struct Jobs {
 #[derive(Subcommand)]
 enum Action {
     /// One's own changes, newest first; a restart of the server forgets them
-    List {
-        #[command(flatten)]
-        most: Most,
-    },
+    List,
     /// One change
     Get {
         /// Its id
@@ -70,13 +67,16 @@ const ITEMS: &[Column] = &[
 impl Jobs {
     pub(in crate::cli) fn run(self) -> Result<(), Failure> {
         let what = match &self.action {
-            Action::List { .. } => "jobs list",
+            Action::List => "jobs list",
             Action::Get { .. } => "jobs get",
             Action::Items { .. } => "jobs items",
             Action::Cancel { .. } => "jobs cancel",
         };
         run(&self.remote, what, |client: &mut Client| match self.action {
-            Action::List { most } => client.list(&Call::get(PATH), JOBS, &most),
+            Action::List => {
+                let body = client.http.call(&Call::get(PATH))?.body;
+                client.rows(body["items"].as_array().map_or(&[], Vec::as_slice), JOBS)
+            }
             Action::Get { job } => client.show(&Call::get(format!("{PATH}/{job}")), JOBS),
             Action::Items { job, most } => {
                 client.list(&Call::get(format!("{PATH}/{job}/items")), ITEMS, &most)
