@@ -18,8 +18,8 @@ use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscripti
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    docs, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, places, probes, problem,
-    sensor, sensor_metrics, series, session, setup, tokens, users,
+    docs, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, places, probes,
+    problem, sensor, sensor_metrics, series, session, setup, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.

@@ -19,7 +19,6 @@ use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::etag::IfMatch;
 use crate::http::problem::Problem;
-use crate::http::sensor::registered;
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::{SensorId, SubscriptionId, ZoneId};
@@ -76,7 +75,7 @@ pub(super) fn document(
     id: SensorId,
     at: UnixMillis,
 ) -> Result<Tagged<Registration>, Problem> {
-    let sensor = registered(register, id)?;
+    let sensor = register.sensor(id).ok_or_else(|| Problem::not_found("sensor", &id.to_string(), ""))?;
     Ok(Tagged { tag: sensor_tag(sensor), document: Registration::of(register, sensor, at) })
 }
 
