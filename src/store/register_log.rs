@@ -40,6 +40,9 @@ const SNAPSHOT: FileKind = FileKind {
 /// Before the changes of a snapshot: id of its log, number of the last batch.
 const SNAPSHOT_LEAD_BYTES: usize = 24;
 
+/// Documents of a snapshot after which their mean length is believed.
+const RESERVE_AFTER: usize = 10_000;
+
 /// The log of the register's batches.
 pub struct RegisterLog {
     database: HealingDatabase,
@@ -196,10 +199,15 @@ impl RegisterLog {
             return Err(unfit("it belongs to another log"));
         }
         let mut register = Register::new();
-        // A sensor's document is 60 bytes with an empty name.
-        register.reserve(changes.len() / 70);
         let mut decoder = Decoder::new(changes);
-        while decoder.position() < changes.len() {
+        for number in 0_usize.. {
+            if decoder.position() >= changes.len() {
+                break;
+            }
+            if number == RESERVE_AFTER {
+                // By the length of those so far: some sensors have much more to say than others.
+                register.reserve(changes.len() / (decoder.position() / RESERVE_AFTER).max(1));
+            }
             let change = document::decode_change(&mut decoder)?;
             register.fold_change(&change).map_err(|why| unfit(&why))?;
         }

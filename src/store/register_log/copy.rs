@@ -7,12 +7,15 @@ use crate::store::document;
 use crate::store::error::StoreError;
 use crate::store::position::Position;
 
+/// Takes a batch: its number, its bytes.
+pub(in crate::store) type TakeBatch<'a, E> = dyn FnMut(u64, &[u8]) -> Result<(), E> + 'a;
+
 impl RegisterLog {
     /// Hands out the bytes of every batch up to a place, oldest first; says how many there were.
     pub(in crate::store) fn copy_out<E: From<StoreError>>(
         &self,
         until: Position,
-        take: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
+        take: &mut TakeBatch<'_, E>,
     ) -> Result<u64, E> {
         let mut failed = None;
         let read = self.database.read(|transaction| {
