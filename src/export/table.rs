@@ -141,6 +141,7 @@ pub const ROUTES: &[&str] = &[
     "policy",
     "quiet",
     "sensor_steps",
+    "activation",
     "bulk",
     "import",
     "jobs",

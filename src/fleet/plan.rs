@@ -65,7 +65,10 @@ impl Register {
 }
 
 fn action_of(commands: &[Command]) -> String {
-    let mut actions = commands.iter().map(Command::action);
+    // What is only noted beside a change is not what was asked for.
+    let noted = |command: &&Command| matches!(command, Command::Record(_));
+    let only_notes = commands.iter().all(|command| noted(&command));
+    let mut actions = commands.iter().filter(|c| only_notes || !noted(c)).map(Command::action);
     match actions.next() {
         Some(first) if actions.all(|action| action == first) => first.to_owned(),
         _ => "bulk".to_owned(),

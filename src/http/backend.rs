@@ -8,9 +8,10 @@ use crate::export::{Readiness, Source};
 use crate::fleet::query::Grid;
 use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register, Sifted};
 use crate::health::{ActiveMessage, Layer, RuleId, RuleReport, Setting, Subject, SupportState};
+use crate::identity::ActivationResponse;
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
-use crate::time::Now;
+use crate::time::{Now, UnixMillis};
 use crate::wire::id::{SensorId, SiteId};
 
 /// Why a change was not made. Nothing changed.
@@ -20,6 +21,13 @@ pub enum ApplyError {
     Refused(Refusal),
     /// What had to hold did not: an `If-Match` that is out of date, a right that ended meanwhile.
     Precondition(Problem),
+    /// A file can't be made, or was not accepted: a stable code, and why.
+    Unfit {
+        /// For programs.
+        code: &'static str,
+        /// For people.
+        detail: String,
+    },
     /// It could not be made durable, and why.
     Store(String),
     /// There is no room for it, and what would make some.
@@ -53,6 +61,21 @@ pub struct Applied {
     pub interval_from: Layer,
     /// What it is where nobody says anything.
     pub interval_default: Duration,
+}
+
+/// An activation file that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedActivation {
+    /// A name for it, safe on any disk and in a header.
+    pub name: String,
+    /// The signed file.
+    pub bytes: Vec<u8>,
+    /// The same as one line to paste.
+    pub command: String,
+    /// When it is void, unless used before.
+    pub expires_at: UnixMillis,
+    /// Which of the sensor's files it is.
+    pub generation: u32,
 }
 
 /// The server, as the HTTP side sees it. Its methods may wait for locks and for the disk, so they are called on
@@ -94,6 +117,22 @@ pub trait Backend: Source {
 
     /// The numbers that apply at a place, and who said each.
     fn numbers_at(&self, place: Place) -> Option<Applied>;
+
+    /// Makes an activation file for each of these sensors, in their order: all or none, if `expect` holds then.
+    fn issue_activations(
+        &self,
+        sensors: &[SensorId],
+        actor: Actor,
+        expect: Expect<'_>,
+    ) -> Result<Vec<IssuedActivation>, ApplyError>;
+
+    /// Takes the response of a sensor that never connects, if `expect` holds then.
+    fn take_response(
+        &self,
+        response: &ActivationResponse,
+        actor: Actor,
+        expect: Expect<'_>,
+    ) -> Result<(), ApplyError>;
 
     /// The number of a site; one that never had a sensor or gateway has none.
     fn site_index(&self, id: SiteId) -> Option<SiteIndex>;

@@ -70,7 +70,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect};
+pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation};
 pub use problem::Problem;
 pub use sign_in::SignInConfig;
 pub use sign_in::oidc::OidcConfig;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::bulk::{self, jobs};
-use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
+use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
@@ -70,6 +70,10 @@ use super::{
         sensors::create,
         sensors::edit,
         sensors::delete,
+        activation::file,
+        activation::command,
+        activation::many,
+        activation::response,
         lifecycle::reactivate,
         lifecycle::revoke,
         lifecycle::mark_active,

@@ -214,6 +214,10 @@ impl Problem {
                 let detail = format!("the change could not be stored and was not made: {error}");
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", detail).retry_after(5)
             }
+            ApplyError::Unfit { code: "signing-failed", detail } => Problem::internal(detail.as_str()),
+            ApplyError::Unfit { code, detail } => {
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail.as_str())
+            }
             ApplyError::Full(error) => {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no-room", error.as_str())
             }

@@ -4,7 +4,7 @@
 //! [`super::openapi`]. A route without a permission can't be written down.
 
 use super::bulk::{self, jobs};
-use super::edit::{gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
+use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
@@ -106,6 +106,14 @@ pub(super) fn table() -> Vec<Route> {
             "sensor_steps",
             [post(Needs(EditFleet), lifecycle::reactivate)],
         ),
+        route("/api/v1/activations", "activation", [post(Needs(EditFleet), activation::many)]),
+        route("/api/v1/sensors/{id}/activation", "activation", [post(Needs(EditFleet), activation::file)]),
+        route(
+            "/api/v1/sensors/{id}/activation-command",
+            "activation",
+            [post(Needs(EditFleet), activation::command)],
+        ),
+        route("/api/v1/sensors/{id}/response", "activation", [post(Needs(EditFleet), activation::response)]),
         route("/api/v1/sensors/{id}/revoke", "sensor_steps", [post(Needs(EditFleet), lifecycle::revoke)]),
         route(
             "/api/v1/sensors/{id}/mark-active",

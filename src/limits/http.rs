@@ -92,6 +92,8 @@ pub const JOBS_PER_CALLER_MAX: usize = 8;
 pub const IMPORT_ROWS_MAX: usize = 10_000;
 /// Faults of an import that one answer tells; it says how many more there are.
 pub const IMPORT_FAULTS_TOLD: usize = 1_000;
+/// Activation files of one request. About 6 KB each.
+pub const ACTIVATIONS_MAX: usize = 1_000;
 /// Threads that carry out bulk changes, one change after the other.
 pub const JOB_WORKERS: usize = 1;
 

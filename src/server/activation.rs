@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::{CommandError, FleetService};
-use crate::fleet::{Actor, Batch, Change, Command, Sensor, TokenHash};
+use crate::fleet::{Actor, Batch, Change, Command, Register, Sensor, TokenHash};
 use crate::identity::{
     ActivationError, ActivationFile, ActivationResponse, Authority, AuthorityError, sha256, to_base64url,
 };
@@ -81,6 +81,9 @@ pub enum IssueError {
     /// No such sensor.
     #[error("the response is of sensor {0}, which is not in the register; was it made for another server?")]
     UnknownSensor(SensorId),
+    /// What had to hold did not; who asked knows what.
+    #[error("what had to hold did not")]
+    Expected,
     /// The sensor's clock is ahead of ours.
     #[error("the response is dated later than now; set the clock of the sensor's host, and make it again")]
     ClockDrift,
@@ -96,6 +99,7 @@ impl IssueError {
             IssueError::Response(error) => error.code(),
             IssueError::Connects(_) => "wrong-mode",
             IssueError::UnknownSensor(_) => "unknown-sensor",
+            IssueError::Expected => "expected",
             IssueError::ClockDrift => "clock-drift",
         }
     }
@@ -140,6 +144,18 @@ impl Activations {
         actor: Actor,
         now: UnixMillis,
     ) -> Result<Vec<IssuedFile>, IssueError> {
+        self.issue_if(|_| Ok(()), first, sensors, actor, now)
+    }
+
+    /// As [`Activations::issue_after`], if `still` holds when it is done.
+    pub fn issue_if(
+        &self,
+        still: impl FnOnce(&Register) -> Result<(), IssueError>,
+        first: Vec<Command>,
+        sensors: &[SensorId],
+        actor: Actor,
+        now: UnixMillis,
+    ) -> Result<Vec<IssuedFile>, IssueError> {
         let expires_at = now.plus(ACTIVATION_LIFE);
         // 256 bits of the system's randomness: a token is not guessed.
         let tokens: Vec<(SensorId, [u8; 32])> =
@@ -150,7 +166,7 @@ impl Activations {
             token: TokenHash(sha256(token)),
             expires_at,
         }));
-        let batch = self.fleet.apply(&commands, actor, now)?;
+        let batch = self.fleet.apply_if(still, &commands, actor, now)?;
         tokens
             .iter()
             .filter_map(|(id, token)| Some((issued(&batch, *id)?, token)))
@@ -202,6 +218,18 @@ impl Activations {
         now: UnixMillis,
     ) -> Result<SensorId, IssueError> {
         let response = ActivationResponse::read(bytes)?;
+        self.accept_if(|_| Ok(()), &response, actor, now)?;
+        Ok(response.sensor)
+    }
+
+    /// Takes a response that was read, if `still` holds when it is done.
+    pub fn accept_if(
+        &self,
+        still: impl FnOnce(&Register) -> Result<(), IssueError>,
+        response: &ActivationResponse,
+        actor: Actor,
+        now: UnixMillis,
+    ) -> Result<(), IssueError> {
         let kind = self.fleet.register().sensor(response.sensor).map(|sensor| sensor.kind);
         match kind {
             None => return Err(IssueError::UnknownSensor(response.sensor)),
@@ -218,8 +246,7 @@ impl Activations {
             credential: None,
             from: actor.from.clone(),
         };
-        self.fleet.apply(&[command], actor, now)?;
-        Ok(response.sensor)
+        self.fleet.apply_if(still, &[command], actor, now).map(drop)
     }
 }
 

@@ -206,6 +206,7 @@ impl Server {
         let endpoints = Endpoints::new(&config.ingest.server_names, port, enrol_port);
         let activations =
             Activations::new(Arc::clone(&fleet), Arc::clone(&authority), endpoints, rules.drift_max);
+        let activations = Arc::new(activations);
 
         let (transitions, taken) = bounded(TRANSITIONS_QUEUE);
         let (durable, written) = bounded(TRANSITIONS_QUEUE);
@@ -287,6 +288,7 @@ impl Server {
             sensors_max: config.store.sensors_max,
             live: Arc::clone(&live),
             fleet: Arc::clone(&fleet),
+            activations: Arc::clone(&activations),
             judge: Arc::clone(&judge),
             board: Arc::clone(&board),
             ingest: Arc::clone(&ingest),
@@ -319,7 +321,7 @@ impl Server {
             live,
             fleet,
             enrolment,
-            activations: Arc::new(activations),
+            activations,
             ingest,
             judge,
             board,

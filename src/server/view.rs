@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
+use super::activation::{Activations, IssueError, IssuedFile};
 use super::checkpoint::CheckpointStats;
 use super::fleet::{CommandError, FleetService, Number, Numbers};
 use super::historian::HistoryStats;
@@ -15,10 +16,10 @@ use crate::export::{
     LiveFigures, ProcessFigures, Readiness, Source, SweepFigures,
 };
 use crate::fleet::query::Grid;
-use crate::fleet::{Actor, Batch, Command, Place, Register, Sifted};
+use crate::fleet::{About, Actor, Batch, Command, Event, EventCode, Place, Register, Sifted};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
-use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect};
-use crate::identity::Keys;
+use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Problem};
+use crate::identity::{ActivationResponse, Keys};
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
@@ -40,6 +41,8 @@ pub struct View {
     pub live: Arc<LiveState>,
     /// The register.
     pub fleet: Arc<FleetService>,
+    /// Makes activation files.
+    pub activations: Arc<Activations>,
     /// The engine with everything it judges by.
     pub judge: Arc<Judge>,
     /// What the sweep left.
@@ -108,6 +111,22 @@ impl From<CommandError> for ApplyError {
     }
 }
 
+/// Keeps what an expectation said while a stand-in for it passes through the makers of activation files.
+fn noted(expected: Result<(), Problem>, refused: &mut Option<Problem>) -> Result<(), IssueError> {
+    expected.map_err(|problem| {
+        *refused = Some(problem);
+        IssueError::Expected
+    })
+}
+
+fn not_issued(error: IssueError, refused: Option<Problem>) -> ApplyError {
+    match (error, refused) {
+        (_, Some(problem)) => ApplyError::Precondition(problem),
+        (IssueError::Command(error), None) => error.into(),
+        (error, None) => ApplyError::Unfit { code: error.code(), detail: error.to_string() },
+    }
+}
+
 impl Backend for View {
     fn live(&self) -> &LiveState {
         &self.live
@@ -151,6 +170,42 @@ impl Backend for View {
         };
         let numbers = numbers.into_iter().map(number).collect();
         Some(Applied { numbers, interval, interval_from, interval_default })
+    }
+
+    fn issue_activations(
+        &self,
+        sensors: &[SensorId],
+        actor: Actor,
+        expect: Expect<'_>,
+    ) -> Result<Vec<IssuedActivation>, ApplyError> {
+        let handed_out = |&id: &SensorId| {
+            let about = Some(About::Sensor(id));
+            Command::Record(Event { code: EventCode::Download, about, detail: "activation file".to_owned() })
+        };
+        let events = sensors.iter().map(handed_out).collect();
+        let mut refused = None;
+        let still = |register: &Register| noted(expect(register), &mut refused);
+        let issued = self.activations.issue_if(still, events, sensors, actor, self.clock.unix());
+        let file = |file: IssuedFile| IssuedActivation {
+            command: file.command(),
+            name: file.name,
+            bytes: file.bytes,
+            expires_at: file.expires_at,
+            generation: file.generation,
+        };
+        issued.map(|files| files.into_iter().map(file).collect()).map_err(|error| not_issued(error, refused))
+    }
+
+    fn take_response(
+        &self,
+        response: &ActivationResponse,
+        actor: Actor,
+        expect: Expect<'_>,
+    ) -> Result<(), ApplyError> {
+        let mut refused = None;
+        let still = |register: &Register| noted(expect(register), &mut refused);
+        let taken = self.activations.accept_if(still, response, actor, self.clock.unix());
+        taken.map_err(|error| not_issued(error, refused))
     }
 
     fn site_index(&self, id: SiteId) -> Option<SiteIndex> {

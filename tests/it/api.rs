@@ -1,7 +1,9 @@
 //! The API that changes the register, over real HTTP against a real server.
 
+mod activation;
 mod bad_input;
 mod bulk;
 mod import;
 mod life;
 mod rig;
+mod schemathesis;

@@ -4,6 +4,7 @@
 //! and the caller's rights, and the answer with the new entity tag. Rights and tags are looked at under the lock of the
 //! change itself, so neither a demotion nor another editor can come between.
 
+pub(super) mod activation;
 mod documents;
 pub(super) mod gateways;
 pub(super) mod lifecycle;

@@ -1,0 +1,41 @@
+//! The served description against the server: requests made up from it, good and bad, must have an answer that it
+//! describes, and never one of failure.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::rig::Api;
+
+/// Longest run. Each operation is asked about its edges first; the rest of the time goes into made-up requests.
+const SECONDS: &str = "75";
+
+#[test]
+fn every_answer_is_one_that_is_described() {
+    let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin/schemathesis");
+    assert!(program.exists(), "{} is missing; tests/run --needs installs it", program.display());
+    let api = Api::start();
+    let (_, site, zone) = api.ground();
+    api.sensor(&zone, "press");
+    api.made("/api/v1/gateways", &json!({"name": "relay", "sites": [site]}));
+    let seed = std::env::var("FLEETPULSE_SEED").unwrap_or_else(|_| "1".to_owned());
+    println!("seed {seed}; set FLEETPULSE_SEED for another");
+    let folder = tempfile::tempdir().unwrap();
+    let address = api.server.http_addr();
+    let output = Command::new(program)
+        .current_dir(folder.path())
+        .args(["run", &format!("http://{address}/api/v1/openapi.json")])
+        .args(["--url", &format!("http://{address}")])
+        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"])
+        .args(["--checks", "response_schema_conformance,response_headers_conformance"])
+        .args(["--phases", "examples,coverage,fuzzing,stateful", "--max-time", SECONDS, "--seed", &seed])
+        .args(["--suppress-health-check", "all", "--warnings", "off", "--no-color", "--max-failures", "40"])
+        .args(["--request-timeout", "30", "--generation-database", "none"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "seed {seed}: what it found is printed above");
+    assert!(said.contains("passed"), "no test ran");
+}
