@@ -1,8 +1,9 @@
 //! A server, and requests of all kinds against it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fleetpulse::fleet::Register;
+use fleetpulse::fleet::{Register, Role};
 use fleetpulse::server::Server;
 use serde_json::{Value, json};
 
@@ -12,6 +13,8 @@ use crate::export::rig::{answer, config, raw};
 /// A server with a data directory of its own.
 pub struct Api {
     pub server: Arc<Server>,
+    /// Of an administrator of everything.
+    pub token: String,
     folder: tempfile::TempDir,
 }
 
@@ -24,23 +27,29 @@ pub struct Request<'a> {
 
 impl Api {
     pub fn start() -> Api {
-        let folder = tempfile::tempdir().unwrap();
+        Api::of(tempfile::tempdir().unwrap())
+    }
+
+    fn of(folder: tempfile::TempDir) -> Api {
         let server = Arc::new(Server::start(config(folder.path())).unwrap());
-        Api { server, folder }
+        let token = server.token_for("rig", Role::Administrator, Duration::from_secs(3_600)).unwrap();
+        Api { server, token, folder }
     }
 
     /// Stops the server and starts it again on the same data.
     pub fn restart(self) -> Api {
-        let Api { server, folder } = self;
+        let Api { server, folder, .. } = self;
         server.stop();
         drop(server);
-        let server = Arc::new(Server::start(config(folder.path())).unwrap());
-        Api { server, folder }
+        Api::of(folder)
     }
 
     pub fn request(&self, method: &str, path: &str) -> Request<'_> {
         let host = self.server.http_addr();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n",
+            self.token
+        );
         Request { api: self, head, body: Vec::new() }
     }
 
