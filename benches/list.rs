@@ -14,7 +14,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use fleetpulse::config::Config;
-use fleetpulse::fleet::{Actor, Command};
+use fleetpulse::fleet::{Actor, Command, Role};
 use fleetpulse::live::{Lifecycle, OwnerRef, SensorType, SlotHandle, Writer};
 use fleetpulse::server::Server;
 use fleetpulse::time::{Clock, MonoNanos, UnixMillis};
@@ -58,6 +58,7 @@ impl Fleet {
         let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
         (config.ingest.listen, config.ingest.enrol_listen, config.http.listen) = (free, free, free);
         config.ingest.shards = 1;
+        config.http.requests_per_second = 100_000;
         let server = Arc::new(Server::start(config).expect("a server"));
         register(&server);
         let (stop, beats) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
@@ -162,6 +163,7 @@ fn beat(number: u64, sequence: u64, wall: UnixMillis) -> Heartbeat {
 /// A connection that is kept.
 struct Client {
     stream: BufReader<TcpStream>,
+    token: String,
     body: Vec<u8>,
 }
 
@@ -169,12 +171,16 @@ impl Client {
     fn new(server: &Server) -> Client {
         let stream = TcpStream::connect(server.http_addr()).expect("a connection");
         stream.set_nodelay(true).expect("set");
-        Client { stream: BufReader::with_capacity(1 << 16, stream), body: Vec::new() }
+        let token =
+            server.token_for("bench", Role::Administrator, Duration::from_secs(3_600)).expect("a token");
+        Client { stream: BufReader::with_capacity(1 << 16, stream), token, body: Vec::new() }
     }
 
     fn get(&mut self, query: &str, accept: &str) -> &[u8] {
-        let request =
-            format!("GET /api/v1/sensors?{query} HTTP/1.1\r\nHost: bench\r\nAccept: {accept}\r\n\r\n");
+        let request = format!(
+            "GET /api/v1/sensors?{query} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\nAccept: {accept}\r\n\r\n",
+            self.token
+        );
         self.stream.get_mut().write_all(request.as_bytes()).expect("sent");
         let (mut length, mut chunked, mut line) = (0, false, String::new());
         self.stream.read_line(&mut line).expect("an answer");

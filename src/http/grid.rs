@@ -97,7 +97,7 @@ type SensorId16 = [u8; 16];
         ("subscription" = Option<String>, Query, description = "Subscriptions, by id or name"),
         ("type" = Option<String>, Query, description = "ot-cloud, ot-local, enterprise-iot"),
         ("lifecycle" = Option<String>, Query, description = "pending-activation, active, pending-reactivation"),
-        ("health" = Option<String>, Query, description = "healthy, unhealthy, unsupported, muted, in-doubt; or exactly warning, critical, unknown, pending, stopped, local"),
+        ("health" = Option<String>, Query, description = "healthy, unhealthy, unsupported, muted, in-doubt; or warning, critical, unknown, pending, stopped, local"),
         ("code" = Option<String>, Query, description = "Rules that have an active message, such as disconnected"),
         ("version" = Option<String>, Query, description = "26.1.2, 26.1* or <26.1, <=26.1, >26.1, >=26.1"),
         ("tag" = Option<String>, Query, description = "Tags of the site, `key` or `key=value`; all of them"),

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetpulse::fleet::{Actor, Command, SensorEdit, SiteEdit};
+use fleetpulse::fleet::{Actor, Command, Role, SensorEdit, SiteEdit};
 use fleetpulse::limits::{COMMANDS_PER_BATCH_MAX, EVENT_RING_BYTES_MAX, EVENT_STREAMS_MAX};
 use fleetpulse::live::SensorType;
 use fleetpulse::server::Server;
@@ -26,6 +26,31 @@ struct Event {
     data: Value,
 }
 
+/// Who is asked, and in whose name.
+struct Asked {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Asked {
+    fn of(rig: &Rig) -> Asked {
+        let of = Asked { address: rig.server.http_addr(), token: rig.token.clone() }.known();
+        // The first use of a token is noted in the log.
+        until(&true, || rig.server.fleet().register().tokens().all(|token| token.last_used.is_some()));
+        of
+    }
+
+    fn known(self) -> Asked {
+        let _ = Follow::open(&self, "messages", None);
+        self
+    }
+
+    fn server(server: &Server) -> Asked {
+        let token = server.token_for("events", Role::Administrator, Duration::from_secs(3_600)).unwrap();
+        Asked { address: server.http_addr(), token }.known()
+    }
+}
+
 /// A client that follows.
 struct Follow {
     stream: BufReader<TcpStream>,
@@ -34,8 +59,8 @@ struct Follow {
 }
 
 impl Follow {
-    fn open(address: SocketAddr, topic: &str, last: Option<&str>) -> Follow {
-        let mut follow = Follow::sent(address, topic, last);
+    fn open(of: &Asked, topic: &str, last: Option<&str>) -> Follow {
+        let mut follow = Follow::sent(of, topic, last);
         let head = follow.head();
         assert!(
             head.starts_with("HTTP/1.1 200") && head.contains("content-type: text/event-stream"),
@@ -44,11 +69,12 @@ impl Follow {
         follow
     }
 
-    fn sent(address: SocketAddr, topic: &str, last: Option<&str>) -> Follow {
-        let mut stream = connect(address);
+    fn sent(of: &Asked, topic: &str, last: Option<&str>) -> Follow {
+        let mut stream = connect(of.address);
         let last_line = last.map_or_else(String::new, |last| format!("Last-Event-ID: {last}\r\n"));
         let path = format!("/api/v1/events/{topic}");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n{last_line}\r\n")
+        let bearer = &of.token;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n{last_line}\r\n")
             .unwrap();
         Follow { stream: BufReader::new(stream), text: Vec::new(), last_id: last.map(str::to_owned) }
     }
@@ -114,8 +140,8 @@ fn renamed(id: SensorId, name: &str) -> Command {
 #[test]
 fn changes_are_followed_and_resumed_over_a_reconnect() {
     let world = World::new(12);
-    let address = world.rig.server.http_addr();
-    let mut follow = Follow::open(address, "sensors", None);
+    let of = &Asked::of(&world.rig);
+    let mut follow = Follow::open(of, "sensors", None);
     let start = follow.begins_anew("start");
     let (one, other) = (world.sensors[0], world.sensors[1]);
     world.apply(&[renamed(one, "first")]);
@@ -144,14 +170,14 @@ fn changes_are_followed_and_resumed_over_a_reconnect() {
         (batch[2].id.clone(), vec!["sensor"; 2]),
         (Some(start), vec!["sensor", "sensor", "sensor", "site", "sensor", "sensor", "sensor"]),
     ] {
-        let mut again = Follow::open(address, "sensors", last.as_deref());
+        let mut again = Follow::open(of, "sensors", last.as_deref());
         let seen: Vec<String> = names.iter().map(|_| again.next_of_log().name).collect();
         assert_eq!(seen, names);
         world.apply(&[renamed(world.sensors[2], &format!("after {}", names.len()))]);
         assert_eq!(text(&again.next_of_log().data, "/sensor/name"), format!("after {}", names.len()));
         let last = again.last_id.clone();
         drop(again);
-        let mut quiet = Follow::open(address, "sensors", last.as_deref());
+        let mut quiet = Follow::open(of, "sensors", last.as_deref());
         let live = quiet.next().unwrap();
         assert_eq!((live.name.as_str(), &live.data["reset"]), ("live", &Value::Bool(true)));
     }
@@ -160,16 +186,16 @@ fn changes_are_followed_and_resumed_over_a_reconnect() {
 #[test]
 fn places_that_no_log_knows_begin_anew() {
     let world = World::new(8);
-    let address = world.rig.server.http_addr();
-    let known = Follow::open(address, "sensors", None).begins_anew("start");
+    let of = &Asked::of(&world.rig);
+    let known = Follow::open(of, "sensors", None).begins_anew("start");
     let (log, sequence) = known.split_once('.').unwrap();
     let beyond = format!("{log}.{:x}", u64::from_str_radix(sequence, 16).unwrap() + 1);
     for unknown in ["nonsense", "", &beyond, &format!("{:032x}.1", 7), "%00", "é.1"] {
-        let mut follow = Follow::open(address, "sensors", Some(unknown));
+        let mut follow = Follow::open(of, "sensors", Some(unknown));
         assert_eq!(follow.begins_anew("unknown-cursor"), known, "{unknown}");
     }
-    assert_eq!(Follow::open(address, "sensors?cursor=x", None).begins_anew("unknown-cursor"), known);
-    let of_other = Follow::open(address, "messages", Some(&known)).begins_anew("unknown-cursor");
+    assert_eq!(Follow::open(of, "sensors?cursor=x", None).begins_anew("unknown-cursor"), known);
+    let of_other = Follow::open(of, "messages", Some(&known)).begins_anew("unknown-cursor");
     assert_ne!(of_other, known, "each topic has a log of its own");
     assert_eq!(world.rig.get("/api/v1/events/sensors?colour=red").status, 400);
 }
@@ -190,7 +216,7 @@ fn a_restart_loses_no_change_and_ends_streams_at_once() {
     };
     let actor = || Actor::command_line("test");
     server.apply(&commands, actor()).unwrap();
-    let mut follow = Follow::open(server.http_addr(), "sensors", None);
+    let mut follow = Follow::open(&Asked::server(&server), "sensors", None);
     follow.begins_anew("start");
     server.apply(&[renamed(SensorId::from_number(1), "seen")], actor()).unwrap();
     let last = follow.next_of_log().id.unwrap();
@@ -203,7 +229,7 @@ fn a_restart_loses_no_change_and_ends_streams_at_once() {
 
     let server = start();
     server.apply(&[renamed(SensorId::from_number(3), "after")], actor()).unwrap();
-    let mut again = Follow::open(server.http_addr(), "sensors", Some(&last));
+    let mut again = Follow::open(&Asked::server(&server), "sensors", Some(&last));
     for round in 0..200 {
         assert_eq!(text(&again.next_of_log().data, "/sensor/name"), format!("round {round}"));
     }
@@ -215,9 +241,9 @@ fn a_restart_loses_no_change_and_ends_streams_at_once() {
 #[test]
 fn messages_and_live_values_are_followed() {
     let rig = Rig::start();
-    let address = rig.server.http_addr();
-    let mut messages = Follow::open(address, "messages", None);
-    let mut sensors = Follow::open(address, "sensors", None);
+    let of = &Asked::of(&rig);
+    let mut messages = Follow::open(of, "messages", None);
+    let mut sensors = Follow::open(of, "sensors", None);
     let start = messages.begins_anew("start");
     sensors.begins_anew("start");
     let fleet = Running::start(&rig.server, &lasting(""));
@@ -248,7 +274,7 @@ fn messages_and_live_values_are_followed() {
     // Everything once more, as the journal has it.
     let journal = || rig.get("/api/v1/messages/history?limit=1000").json()["items"].as_array().unwrap().len();
     let expected = journal();
-    let mut again = Follow::open(address, "messages", Some(&start));
+    let mut again = Follow::open(of, "messages", Some(&start));
     let mut ids = BTreeSet::new();
     for _ in 0..expected {
         assert!(ids.insert(again.next_of_log().id), "each once");
@@ -259,10 +285,10 @@ fn messages_and_live_values_are_followed() {
 #[test]
 fn who_reads_too_slowly_is_told_and_costs_no_memory() {
     let world = World::new(8);
-    let address = world.rig.server.http_addr();
-    let mut slow = Follow::open(address, "sensors", None);
+    let of = &Asked::of(&world.rig);
+    let mut slow = Follow::open(of, "sensors", None);
     slow.begins_anew("start");
-    let mut quick = Follow::open(address, "sensors", None);
+    let mut quick = Follow::open(of, "sensors", None);
     quick.begins_anew("start");
     let add = |number: usize| Command::AddSensor {
         id: SensorId::from_number(5_000_000 + number as u64),
@@ -306,9 +332,8 @@ fn who_reads_too_slowly_is_told_and_costs_no_memory() {
 #[test]
 fn streams_are_bounded_and_leave_room_for_others() {
     let world = World::new(8);
-    let address = world.rig.server.http_addr();
-    let mut open: Vec<Follow> =
-        (0..EVENT_STREAMS_MAX).map(|_| Follow::open(address, "sensors", None)).collect();
+    let of = &Asked::of(&world.rig);
+    let mut open: Vec<Follow> = (0..EVENT_STREAMS_MAX).map(|_| Follow::open(of, "sensors", None)).collect();
     let refused = world.rig.get("/api/v1/events/messages");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.json()["code"], "too-many-streams");
@@ -324,7 +349,7 @@ fn streams_are_bounded_and_leave_room_for_others() {
     until(&true, || {
         world.apply(&[renamed(world.sensors[1], &format!("{:?}", std::time::UNIX_EPOCH))]);
         world.apply(&[renamed(world.sensors[1], "back")]);
-        let mut probe = Follow::sent(address, "messages", None);
+        let mut probe = Follow::sent(of, "messages", None);
         probe.stream.get_ref().set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         probe.head().starts_with("HTTP/1.1 200")
     });

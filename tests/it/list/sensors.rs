@@ -257,7 +257,7 @@ fn who_stays_is_on_one_page_while_others_come_go_and_change() {
 
 #[test]
 fn what_sensors_say_filters_and_orders() {
-    let rig = Rig::start();
+    let rig = Rig::start_with(|config| config.http.requests_per_second = 100_000);
     let fleet = Running::start(&rig.server, &lasting(""));
     let names = |query: &str| -> BTreeSet<String> {
         let items = pages(&rig, &format!("/api/v1/sensors?{query}&"), 5);

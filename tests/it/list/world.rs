@@ -27,7 +27,7 @@ pub fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
 
 impl World {
     pub fn new(sensors: usize) -> World {
-        let rig = Rig::start();
+        let rig = Rig::start_with(|config| config.http.requests_per_second = 100_000);
         let (mut sites, mut zones, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         let commands = {
             let register = rig.server.fleet().register();
