@@ -105,7 +105,7 @@ type SensorId16 = [u8; 16];
         ("connected" = Option<bool>, Query, description = "Connected or not"),
         ("ti_mode" = Option<String>, Query, description = "automatic, manual"),
         ("ti_status" = Option<String>, Query, description = "unknown, ok, update-available, in-progress, failed"),
-        ("sort" = Option<String>, Query, description = "health (worst first; when not given), name, type, zone, site, subscription, version, last_connected, ti_version, lifecycle; with `-` in front the other way round"),
+        ("sort" = Option<String>, Query, description = "health (worst first), name, type, zone, site, subscription, version, last_connected, ti_version, lifecycle; `-` in front turns it round"),
         ("fields" = Option<String>, Query, description = "Only these fields of each sensor (and `id`)"),
         ("facets" = Option<bool>, Query, description = "Count what the filter finds by health, type, lifecycle, site and version"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
