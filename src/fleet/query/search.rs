@@ -140,20 +140,39 @@ pub struct Search<'q> {
     versions: Versions,
 }
 
-/// The versions seen last, read: a fleet has few, one after the other.
-#[derive(Default)]
-struct Versions {
+/// Versions that are remembered with what a search makes of them: a fleet has few.
+const VERSIONS_KNOWN: usize = 32;
+
+/// A version as reported, and what this search makes of it.
+#[derive(Clone, Copy)]
+struct Known {
     raw: [u8; VERSION_BYTES],
     read: Option<Version>,
+    /// Passes the filter by version.
+    passes: bool,
+    /// Bit n: word n is in it.
+    words: u8,
 }
 
+#[derive(Default)]
+struct Versions(Vec<Known>);
+
 impl Versions {
-    fn read(&mut self, raw: [u8; VERSION_BYTES]) -> Option<Version> {
-        if raw != self.raw {
-            self.raw = raw;
-            self.read = inline_str(&raw).and_then(Version::parse);
-        }
-        self.read
+    fn known(&mut self, raw: [u8; VERSION_BYTES], make: impl FnOnce() -> Known) -> Known {
+        let place = match self.0.iter().position(|known| known.raw == raw) {
+            Some(place) => place,
+            None if self.0.len() < VERSIONS_KNOWN => {
+                self.0.push(make());
+                self.0.len() - 1
+            }
+            // The last place is for all the others, one after the other.
+            None => {
+                let last = VERSIONS_KNOWN - 1;
+                self.0[last] = make();
+                last
+            }
+        };
+        self.0[place]
     }
 }
 
@@ -232,15 +251,19 @@ impl<'q> Search<'q> {
         let standing = live.standing(slot);
         let muted =
             standing.muted || place.quiet || row.more.as_ref().is_some_and(|more| more.quiet.holds(self.now));
+        // The slot is opened once at most, and only when something of it decides.
+        let mut version = None;
         if !stands(filter, standing, muted)
-            || !self.has_words(live, row, place, slot)
-            || !reports(filter, live, slot)
+            || !self.has_words(live, row, place, slot, &mut version)
+            || (filter.version.is_some() && !self.version(live, slot, &mut version).passes)
+            || !(filter.threat_intel.is_empty() || filter.threat_intel.contains(&live.threat_intel(slot).1))
         {
             return;
         }
         self.total += 1;
         if self.facets.is_some() {
-            self.count(grid, live, row, slot, standing, muted);
+            let version = self.version(live, slot, &mut version).raw;
+            self.count(grid, row, version, standing, muted);
         }
         let ti;
         let key = match self.query.sort {
@@ -252,7 +275,7 @@ impl<'q> Search<'q> {
             SortBy::Site => Borrowed::Text(site_name(grid, row)),
             SortBy::Subscription => Borrowed::Text(subscription_name(grid, row)),
             SortBy::LastConnected => Borrowed::Number(standing.last.0),
-            SortBy::Version => Borrowed::Version(self.versions.read(live.version(slot))),
+            SortBy::Version => Borrowed::Version(self.version(live, slot, &mut version).read),
             SortBy::ThreatIntelVersion => {
                 ti = live.threat_intel(slot).0;
                 Borrowed::Text(inline_str(&ti).unwrap_or(""))
@@ -305,7 +328,7 @@ impl<'q> Search<'q> {
                         && self.owner.as_ref().is_none_or(owned)
                         && (self.scope)(site.id, site.subscription),
                     quiet: about.quiet.holds(self.now),
-                    words: self.words_in(&site.name),
+                    words: words_in(&self.words, &site.name),
                 }
             })
             .collect();
@@ -316,41 +339,58 @@ impl<'q> Search<'q> {
                 let Some(zone) = zone else { return PlaceTest::default() };
                 let mut test = sites.get(zone.site as usize).copied().unwrap_or_default();
                 test.wanted &= any_of(&filter.zones, &zone.id);
-                test.words |= self.words_in(&zone.name);
+                test.words |= words_in(&self.words, &zone.name);
                 test
             })
             .collect()
     }
 
-    fn words_in(&self, text: &str) -> u8 {
-        let found =
-            |(_, (finder, _)): &(usize, &(Finder<'static>, String))| finder.find(text.as_bytes()).is_some();
-        self.words.iter().enumerate().filter(found).fold(0, |bits, (word, _)| bits | 1 << word)
-    }
-
-    fn has_words(&self, live: &impl Readings, row: &Row, place: PlaceTest, slot: SlotIndex) -> bool {
-        let missing = self.words.iter().enumerate().filter(|(at, _)| place.words >> at & 1 == 0);
-        for (_, (finder, word)) in missing {
-            let in_text = finder.find(row.name.as_bytes()).is_some()
+    fn has_words(
+        &mut self,
+        live: &impl Readings,
+        row: &Row,
+        place: PlaceTest,
+        slot: SlotIndex,
+        version: &mut Option<Known>,
+    ) -> bool {
+        let mut missing = 0_u8;
+        for (at, (finder, word)) in self.words.iter().enumerate() {
+            let found = place.words >> at & 1 != 0
+                || finder.find(row.name.as_bytes()).is_some()
                 || row.more.as_ref().is_some_and(|more| finder.find(more.notes.as_bytes()).is_some())
                 || (may_be_id(word) && row.id.to_string().contains(word.as_str()));
             // Every version has a digit.
-            if !in_text
-                && !(word.bytes().any(|byte| byte.is_ascii_digit())
-                    && inline_str(&live.version(slot)).is_some_and(|text| fold(text).contains(word.as_str())))
-            {
+            if !found && !word.bytes().any(|byte| byte.is_ascii_digit()) {
                 return false;
             }
+            missing |= u8::from(!found) << at;
         }
-        true
+        missing == 0 || self.version(live, slot, version).words & missing == missing
+    }
+
+    /// What a sensor reports as its version; looked up when `known` does not say it yet.
+    fn version(&mut self, live: &impl Readings, slot: SlotIndex, known: &mut Option<Known>) -> Known {
+        let Search { query, words, versions, .. } = self;
+        *known.get_or_insert_with(|| {
+            let raw = live.version(slot);
+            versions.known(raw, || {
+                let text = inline_str(&raw).unwrap_or("");
+                let test = query.filter.version.as_ref();
+                Known {
+                    raw,
+                    read: Version::parse(text),
+                    passes: test.is_none_or(|test| !text.is_empty() && test.holds(text)),
+                    words: words_in(words, &fold(text)),
+                }
+            })
+        })
     }
 
     fn count(
         &mut self,
         grid: &Grid,
-        live: &impl Readings,
         row: &Row,
-        slot: SlotIndex,
+        version: [u8; VERSION_BYTES],
         standing: Standing,
         muted: bool,
     ) {
@@ -370,7 +410,6 @@ impl<'q> Search<'q> {
         if let Some(site) = site {
             *facets.sites.entry(site.id).or_default() += 1;
         }
-        let version = live.version(slot);
         // Sensors say what they like: what is beyond the bound counts as not known.
         let room = facets.versions.len() < crate::limits::FACET_VERSIONS_MAX;
         let key = if room || facets.versions.contains_key(&version) { version } else { [0; VERSION_BYTES] };
@@ -415,13 +454,11 @@ fn stands(filter: &Filter, standing: Standing, muted: bool) -> bool {
         && filter.connected.is_none_or(|wanted| wanted == standing.connected)
 }
 
-/// What only the slot says.
-fn reports(filter: &Filter, live: &impl Readings, slot: SlotIndex) -> bool {
-    let version = |test: &super::VersionTest| {
-        inline_str(&live.version(slot)).is_some_and(|text| !text.is_empty() && test.holds(text))
-    };
-    filter.version.as_ref().is_none_or(version)
-        && (filter.threat_intel.is_empty() || filter.threat_intel.contains(&live.threat_intel(slot).1))
+/// Bit n: word n is in the text.
+fn words_in(words: &[(Finder<'static>, String)], text: &str) -> u8 {
+    let found =
+        |(_, (finder, _)): &(usize, &(Finder<'static>, String))| finder.find(text.as_bytes()).is_some();
+    words.iter().enumerate().filter(found).fold(0, |bits, (word, _)| bits | 1 << word)
 }
 
 fn zone_name<'g>(grid: &'g Grid, row: &Row) -> &'g str {
