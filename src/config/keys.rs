@@ -74,7 +74,7 @@ keys! {
         text, http.oidc_groups_claim, show_quoted;
     "http.oidc_grants", "What the members of groups may do, set at every sign-in: `group=reader`, `operator` or `administrator`, over everything or `group=operator:site:ID`, `group=operator:subscription:ID`.",
         texts, http.oidc_grants, show_list;
-    "http.oidc_ca_file", "PEM file with the roots that the identity provider's certificate is checked against; empty = those of the web.",
+    "http.oidc_ca_file", "PEM file with the roots that the identity provider's certificate is checked against; empty = those of the system.",
         optional_path, http.oidc_ca_file, show_optional_path;
     "health.cadence", "Time between two sweeps, 100ms to 10s: also the most that a verdict comes late.",
         |w: &[String]| period(w, limits::CADENCE_MIN, limits::CADENCE_MAX), health.cadence, show_duration;

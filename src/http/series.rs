@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 
 use super::app::App;
 use super::caller::Caller;
+use super::edit::reach;
 use super::params::{Params, path_id};
 use super::problem::Problem;
-use super::sensor::registered;
 use super::times::rfc3339;
 use super::workers::{Places, work};
+use crate::fleet::Permission;
 use crate::store::Metric;
 use crate::wire::id::SensorId;
 
@@ -74,7 +75,7 @@ pub(super) async fn series(
     let until = until.unwrap_or_else(|| app.clock.unix());
     let from = from.unwrap_or_else(|| until.minus(DEFAULT_SPAN));
     let document = work(&app, Places::Api, move |app| {
-        registered(&app.backend.register(), &caller, sensor)?;
+        reach(&caller, &app.backend.register(), Permission::View, sensor)?;
         let history = &app.backend.store().history;
         let series = history.series(sensor, metric, from, until).map_err(|error| Problem::store(&error))?;
         let point = |point: &crate::store::Point| PointDocument {

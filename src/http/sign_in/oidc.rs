@@ -25,6 +25,7 @@ use openidconnect::{
     Scope as OidcScope, StandardErrorResponse, StandardTokenResponse, TokenResponse,
 };
 use serde::{Deserialize, Serialize};
+use ureq::tls::Certificate;
 
 use crate::fleet::{Grant, Role, Scope};
 use crate::limits::{
@@ -45,7 +46,7 @@ pub struct OidcConfig {
     pub groups_claim: String,
     /// What the members of a group may do.
     pub grants: Vec<(String, Grant)>,
-    /// Roots that its certificate is checked against (PEM); none = those of the web.
+    /// Roots that its certificate is checked against (PEM); none = those of the system.
     pub roots: Option<Vec<u8>>,
     /// Where browsers reach us, such as `https://fleet.example`.
     pub public_url: String,
@@ -155,18 +156,22 @@ impl Oidc {
             .map_err(|_| failed("the system gives no random numbers"))?;
         let mut tls = ureq::tls::TlsConfig::builder()
             .unversioned_rustls_crypto_provider(rustls::crypto::aws_lc_rs::default_provider().into());
-        if let Some(pem) = &config.roots {
-            let roots: Vec<_> = ureq::tls::parse_pem(pem)
+        let roots: Vec<Certificate<'static>> = match &config.roots {
+            Some(pem) => ureq::tls::parse_pem(pem)
                 .filter_map(|item| match item {
                     Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(certificate),
                     _ => None,
                 })
-                .collect();
-            if roots.is_empty() {
-                return Err(failed("`http.oidc_ca_file` has no certificate in it; give a PEM file"));
+                .collect(),
+            None => {
+                let system = rustls_native_certs::load_native_certs().certs;
+                system.iter().map(|root| Certificate::from_der(root).to_owned()).collect()
             }
-            tls = tls.root_certs(ureq::tls::RootCerts::new_with_certs(&roots));
+        };
+        if config.roots.is_some() && roots.is_empty() {
+            return Err(failed("`http.oidc_ca_file` has no certificate in it; give a PEM file"));
         }
+        tls = tls.root_certs(ureq::tls::RootCerts::new_with_certs(&roots));
         // A redirect would let the provider send us anywhere.
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(OIDC_TIMEOUT))
@@ -239,15 +244,11 @@ impl Oidc {
         let verifier = party.id_token_verifier();
         let claims = token.claims(&verifier, nonce).map_err(|error| refused(told(&error)))?;
         if let Some(expected) = claims.access_token_hash() {
-            let hash = token
-                .signing_alg()
-                .and_then(|algorithm| Ok((algorithm, token.signing_key(&verifier))))
-                .map_err(|error| refused(told(&error)))
-                .and_then(|(algorithm, key)| {
-                    let key = key.map_err(|error| refused(told(&error)))?;
-                    AccessTokenHash::from_token(answer.access_token(), algorithm, key)
-                        .map_err(|error| refused(told(&error)))
-                })?;
+            let failed = |error: &dyn std::error::Error| refused(told(error));
+            let algorithm = token.signing_alg().map_err(|error| failed(&error))?;
+            let key = token.signing_key(&verifier).map_err(|error| failed(&error))?;
+            let hash = AccessTokenHash::from_token(answer.access_token(), algorithm, key)
+                .map_err(|error| failed(&error))?;
             if hash != *expected {
                 return Err(refused("the access token is not that of the id token".to_owned()));
             }
