@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, LogFormat, MetricsAccess, duration};
+use super::{Config, LogFormat, MetricsAccess, TlsMode, duration};
 use crate::limits;
 
 /// One key of the configuration.
@@ -54,6 +54,12 @@ keys! {
         address, http.listen, show_quoted;
     "http.plain_beyond_loopback", "true = plain HTTP may be served on an address that other hosts reach. Only behind a proxy that adds TLS.",
         boolean, http.plain_beyond_loopback, show_plain;
+    "http.tls", "HTTPS: `off`, `own` (a certificate of the server's own authority, for ingest.server_names) or `files`. A certificate that changes is taken over without a restart.",
+        tls_mode, http.tls, show_tls_mode;
+    "http.tls_certificate", "With http.tls = `files`: PEM file with the certificate chain, leaf first.",
+        optional_path, http.tls_certificate, show_optional_path;
+    "http.tls_key", "With http.tls = `files`: PEM file with the private key.",
+        optional_path, http.tls_key, show_optional_path;
     "http.metrics_without_sign_in", "Who may read /metrics, /metrics/sensors and /api/v1/engine without signing in: `loopback` (this machine, not through a proxy), `everywhere` or `nowhere`.",
         metrics_access, http.metrics_without_sign_in, show_metrics_access;
     "http.session_idle", "A browser session ends when it is not used for so long, 1m to 24h.",
@@ -256,6 +262,16 @@ fn show_duration(value: &Duration) -> String {
 
 fn show_list(value: &[String]) -> String {
     format!("[{}]", value.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", "))
+}
+
+fn tls_mode(written: &[String]) -> Result<TlsMode, String> {
+    let name = choice(written, &TlsMode::ALL.map(TlsMode::as_str))?;
+    let found = TlsMode::ALL.into_iter().find(|mode| mode.as_str() == name);
+    found.ok_or_else(|| "one of these".into())
+}
+
+fn show_tls_mode(value: &TlsMode) -> String {
+    quoted(value.as_str())
 }
 
 fn show_metrics_access(value: &MetricsAccess) -> String {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Config, ConfigError, KEYS};
+use super::{Config, ConfigError, KEYS, TlsMode};
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,10 +145,17 @@ fn apply(config: &mut Config, origin: Source, key: &str, written: &[String]) -> 
 
 fn check_together(config: Config) -> Result<Config, ConfigError> {
     let beyond = !config.http.listen.ip().is_loopback();
-    if beyond && !config.http.plain_beyond_loopback {
+    let http = &config.http;
+    if http.tls == TlsMode::Files && (http.tls_certificate.is_none() || http.tls_key.is_none()) {
+        return Err(ConfigError::Conflict {
+            what: "`http.tls` = `files` without both files".into(),
+            valid: "set `http.tls_certificate` and `http.tls_key` to PEM files".into(),
+        });
+    }
+    if beyond && http.tls == TlsMode::Off && !http.plain_beyond_loopback {
         return Err(ConfigError::Conflict {
             what: format!("`http.listen` = `{}` would serve plain HTTP to other hosts", config.http.listen),
-            valid: "listen on 127.0.0.1 or [::1], or put a proxy with TLS in front and set `http.plain_beyond_loopback` = true"
+            valid: "listen on 127.0.0.1 or [::1], set `http.tls`, or put a proxy with TLS in front and set `http.plain_beyond_loopback` = true"
                 .into(),
         });
     }

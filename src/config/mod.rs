@@ -82,6 +82,12 @@ mod used {
         pub listen: SocketAddr,
         /// Plain HTTP on an address that others can reach.
         pub plain_beyond_loopback: bool,
+        /// Where the certificate of HTTPS comes from.
+        pub tls: TlsMode,
+        /// PEM file with the certificate chain, leaf first.
+        pub tls_certificate: Option<PathBuf>,
+        /// PEM file with its private key.
+        pub tls_key: Option<PathBuf>,
         /// Who may read metrics without signing in.
         pub metrics_without_sign_in: MetricsAccess,
         /// A browser session ends when it is not used for so long.
@@ -104,6 +110,31 @@ mod used {
         pub oidc_grants: Vec<String>,
         /// PEM file with the roots that the provider's certificate is checked against.
         pub oidc_ca_file: Option<PathBuf>,
+    }
+
+    /// Where the certificate of HTTPS comes from.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum TlsMode {
+        /// Plain HTTP.
+        Off,
+        /// The server's own authority.
+        Own,
+        /// Files.
+        Files,
+    }
+
+    impl TlsMode {
+        /// All of them.
+        pub const ALL: [TlsMode; 3] = [TlsMode::Off, TlsMode::Own, TlsMode::Files];
+
+        /// Its name.
+        pub const fn as_str(self) -> &'static str {
+            match self {
+                TlsMode::Off => "off",
+                TlsMode::Own => "own",
+                TlsMode::Files => "files",
+            }
+        }
     }
 
     /// Who may read metrics without signing in.
@@ -193,6 +224,9 @@ mod used {
                 http: Http {
                     listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
                     plain_beyond_loopback: false,
+                    tls: TlsMode::Off,
+                    tls_certificate: None,
+                    tls_key: None,
                     metrics_without_sign_in: MetricsAccess::Loopback,
                     session_idle: Duration::from_secs(30 * 60),
                     session_longest: Duration::from_secs(12 * 3_600),
@@ -229,7 +263,7 @@ mod used {
 }
 
 #[cfg(feature = "server")]
-pub use used::{Config, Health, Http, Identity, Ingest, Log, LogFormat, MetricsAccess, Store};
+pub use used::{Config, Health, Http, Identity, Ingest, Log, LogFormat, MetricsAccess, Store, TlsMode};
 
 /// A setting that can't be used: names the key, the value, where it was written, and what would be right.
 #[cfg(feature = "server")]

@@ -14,6 +14,7 @@ use super::idempotency::Answers;
 use super::sensor_metrics::Pages;
 use super::sign_in::oidc::Oidc;
 use super::sign_in::{SignIn, SignInConfig};
+use super::tls::Tls;
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
 use crate::limits::{EXPORTS_MAX, HTTP_LARGE_BODIES_MAX};
@@ -32,6 +33,8 @@ pub(super) struct App {
     pub(super) sign_in: SignIn,
     /// The identity provider.
     pub(super) oidc: Option<Arc<Oidc>>,
+    /// The certificate of HTTPS; none = plain HTTP.
+    pub(super) tls: Option<Arc<Tls>>,
     /// Answers to requests that may be sent again.
     pub(super) answers: Answers,
     /// Bulk changes, under way and finished.
@@ -52,6 +55,7 @@ impl App {
     pub(super) fn new(
         config: SignInConfig,
         oidc: Option<Arc<Oidc>>,
+        tls: Option<Arc<Tls>>,
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
@@ -75,6 +79,7 @@ impl App {
             answers: Answers::default(),
             sign_in: SignIn::new(config),
             oidc,
+            tls,
             jobs: Jobs::default(),
             large_bodies: Arc::new(Semaphore::new(HTTP_LARGE_BODIES_MAX)),
             events: Arc::default(),

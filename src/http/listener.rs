@@ -12,6 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +21,11 @@ use tower::Service;
 use super::app::App;
 use super::connections::{Connection, Entered, served_by};
 use super::counters::count;
+use super::tls::Tls;
 use super::watched::Watched;
-use crate::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX};
+use crate::limits::{
+    HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX, HTTP_TLS_LOOK_EVERY, HTTP_TLS_TIMEOUT,
+};
 
 /// Who is at the other end of a connection; in the extensions of each request.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Until `stop`; answers under way are finished then, within [`STOP_GRACE`].
 pub(super) async fn run(listener: TcpListener, router: Router, app: Arc<App>, stop: CancellationToken) {
     let mut tasks = JoinSet::new();
+    let watching = app.tls.clone().map(|tls| tokio::spawn(watch(tls)));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -62,9 +67,22 @@ pub(super) async fn run(listener: TcpListener, router: Router, app: Arc<App>, st
         }
     }
     drop(listener);
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
         tracing::debug!("HTTP answers under way were cut off");
+    }
+}
+
+/// Takes over certificates that change.
+async fn watch(tls: Arc<Tls>) {
+    loop {
+        tokio::time::sleep(HTTP_TLS_LOOK_EVERY).await;
+        let tls = Arc::clone(&tls);
+        // What is wrong is logged there.
+        let _ = tokio::task::spawn_blocking(move || tls.look()).await;
     }
 }
 
@@ -85,7 +103,27 @@ async fn serve(
     let connection = Arc::clone(entered.connection());
     // Answers are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&connection), Arc::clone(&app.clock)));
+    let watched = Watched::new(stream, Arc::clone(&connection), Arc::clone(&app.clock));
+    let Some(tls) = app.tls.as_ref().map(|tls| tls.acceptor()) else {
+        return drive(watched, peer, router, app, connection, stop).await;
+    };
+    match tokio::time::timeout(HTTP_TLS_TIMEOUT, tls.accept(watched)).await {
+        Ok(Ok(stream)) => drive(stream, peer, router, app, connection, stop).await,
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+    }
+}
+
+/// Serves requests on a connection that is set up.
+async fn drive(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    peer: SocketAddr,
+    router: Router,
+    app: Arc<App>,
+    connection: Arc<Connection>,
+    stop: CancellationToken,
+) {
+    let io = TokioIo::new(stream);
     let clock = Arc::clone(&app.clock);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         connection.request_begins(clock.mono());

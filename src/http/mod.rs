@@ -57,6 +57,7 @@ mod setup;
 mod sight;
 mod sign_in;
 mod times;
+mod tls;
 mod tokens;
 mod users;
 mod watched;
@@ -75,17 +76,19 @@ pub use problem::Problem;
 pub use sign_in::SignInConfig;
 pub use sign_in::oidc::OidcConfig;
 pub use sign_in::secrets::{NoRandom, new_token};
+pub use tls::{Certificate, CertificateSource};
 
 pub use crate::config::MetricsAccess;
 
 use app::App;
 use sign_in::oidc::Oidc;
+use tls::Tls;
 
 use crate::limits::{HTTP_WORKERS, HTTP_WORKERS_RESERVED, JOB_WORKERS, PASSWORD_HASHES_MAX};
 use crate::time::Clock;
 
 /// Where to listen.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpConfig {
     /// TCP address; port 0 = a free one.
     pub listen: SocketAddr,
@@ -95,6 +98,8 @@ pub struct HttpConfig {
     pub sign_in: SignInConfig,
     /// The identity provider; none = local accounts only.
     pub oidc: Option<OidcConfig>,
+    /// HTTPS with this certificate; none = plain HTTP.
+    pub tls: Option<CertificateSource>,
 }
 
 /// Why HTTP can't be served.
@@ -118,6 +123,9 @@ pub enum HttpError {
         /// Which address.
         address: SocketAddr,
     },
+    /// The certificate can't be used.
+    #[error("the certificate of HTTPS can't be used: {0}; look at `http.tls_certificate` and `http.tls_key`")]
+    Tls(String),
     /// The identity provider's settings can't be used.
     #[error("{0}")]
     Oidc(String),
@@ -144,8 +152,9 @@ impl Http {
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
     ) -> Result<Http, HttpError> {
-        let HttpConfig { listen, plain_beyond_loopback, sign_in, oidc } = config;
-        if !listen.ip().is_loopback() && !plain_beyond_loopback {
+        let HttpConfig { listen, plain_beyond_loopback, sign_in, oidc, tls } = config;
+        let tls = tls.map(Tls::new).transpose().map_err(HttpError::Tls)?.map(Arc::new);
+        if !listen.ip().is_loopback() && tls.is_none() && !plain_beyond_loopback {
             return Err(HttpError::Plain { address: listen });
         }
         let oidc = oidc.map(Oidc::new).transpose().map_err(|error| HttpError::Oidc(error.to_string()))?;
@@ -167,7 +176,7 @@ impl Http {
             tokio::net::TcpListener::from_std(listener).map_err(bind)?
         };
         let stop = CancellationToken::new();
-        let app = Arc::new(App::new(sign_in, oidc.map(Arc::new), backend, clock, stop.clone()));
+        let app = Arc::new(App::new(sign_in, oidc.map(Arc::new), tls, backend, clock, stop.clone()));
         events::begin(&app);
         let (router, stopped) = (router::router(Arc::clone(&app)), stop.clone());
         let served = Arc::clone(&app);
@@ -185,6 +194,17 @@ impl Http {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Looks at the certificate of HTTPS again: new connections get the one that is there now.
+    pub fn reload(&self) -> Result<(), HttpError> {
+        let looked = self.app.tls.as_ref().map(|tls| tls.look());
+        looked.transpose().map(drop).map_err(HttpError::Tls)
+    }
+
+    /// `https` or `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.app.tls.is_some() { "https" } else { "http" }
     }
 
     /// While nobody is registered: a one-time token that makes the first administrator (`/setup?token=...`). Each call

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::HTTP_ANSWER_TIMEOUT;
 
+/// How long a TLS handshake may take.
+pub const HTTP_TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two looks at the files or the authority that the certificate of HTTPS comes from.
+pub const HTTP_TLS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a request's body may take in all.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request's body may stand still.

@@ -118,7 +118,9 @@ impl StartError {
         matches!(self, StartError::Full(_) | StartError::Versions { .. })
             || matches!(
                 self,
-                StartError::Http(HttpError::Bind { .. } | HttpError::Plain { .. } | HttpError::Oidc(_))
+                StartError::Http(
+                    HttpError::Bind { .. } | HttpError::Plain { .. } | HttpError::Oidc(_) | HttpError::Tls(_)
+                )
             )
             || matches!(self, StartError::Ingest(IngestError::Bind { .. } | IngestError::Range { .. }))
     }
@@ -301,7 +303,8 @@ impl Server {
             draining,
         });
         // Before any other thread: an address that can't be had ends the start while nothing runs.
-        let http = Http::start(web::http_config(&config)?, Arc::clone(&view) as _, shared_clock)?;
+        let http =
+            Http::start(web::http_config(&config, &authority, clock)?, Arc::clone(&view) as _, shared_clock)?;
         let sweep_thread = spawn("sweep", move || sweep.run())?;
         let other_threads = vec![
             spawn("journal", move || journal.run())?,
@@ -437,7 +440,7 @@ impl Server {
     /// voids the one before.
     pub fn setup_link(&self) -> Option<String> {
         let token = self.http.setup_token()?;
-        let here = || format!("http://{}", self.http.local_addr());
+        let here = || format!("{}://{}", self.http.scheme(), self.http.local_addr());
         let base = self.config.http.public_url.clone().unwrap_or_else(here);
         Some(format!("{}/setup?token={token}", base.trim_end_matches('/')))
     }
@@ -475,6 +478,7 @@ impl Server {
         let names = &self.config.ingest.server_names;
         let tls = ServerTls::build(&self.authority, &self.keys, names, Arc::new(self.clock))?;
         self.ingest.reload_tls(&tls)?;
+        self.http.reload()?;
         closed.map_err(StartError::Revoke)
     }
 

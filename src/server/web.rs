@@ -1,12 +1,19 @@
 //! What the configuration says of the HTTP side, with the files that it names.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::config::{self, Config};
-use crate::http::{HttpConfig, HttpError, OidcConfig, SignInConfig};
+use crate::config::{self, Config, TlsMode};
+use crate::http::{Certificate, CertificateSource, HttpConfig, HttpError, OidcConfig, SignInConfig};
+use crate::identity::Authority;
+use crate::time::{Clock, SystemClock};
 
 /// The HTTP side's configuration.
-pub fn http_config(config: &Config) -> Result<HttpConfig, HttpError> {
+pub fn http_config(
+    config: &Config,
+    authority: &Arc<Authority>,
+    clock: SystemClock,
+) -> Result<HttpConfig, HttpError> {
     let http = &config.http;
     let proxied = http.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
     Ok(HttpConfig {
@@ -18,10 +25,36 @@ pub fn http_config(config: &Config) -> Result<HttpConfig, HttpError> {
             metrics: http.metrics_without_sign_in,
             requests_per_second: http.requests_per_second,
             // Beyond loopback it is a proxy that adds TLS.
-            secure: http.plain_beyond_loopback || proxied,
+            secure: http.plain_beyond_loopback || proxied || http.tls != TlsMode::Off,
         },
         oidc: oidc_config(http)?,
+        tls: certificate_source(config, authority, clock),
     })
+}
+
+/// Where the certificate of HTTPS comes from; none = plain HTTP.
+fn certificate_source(
+    config: &Config,
+    authority: &Arc<Authority>,
+    clock: SystemClock,
+) -> Option<CertificateSource> {
+    let (http, names) = (&config.http, config.ingest.server_names.clone());
+    match (http.tls, http.tls_certificate.clone(), http.tls_key.clone()) {
+        (TlsMode::Own, ..) => {
+            let authority = Arc::clone(authority);
+            Some(Arc::new(move || {
+                let own = authority.server_certificate(&names, clock.unix());
+                let own = own.map_err(|error| error.to_string())?;
+                Ok(Certificate { chain: own.chain, key: own.key })
+            }))
+        }
+        (TlsMode::Files, Some(chain), Some(key)) => Some(Arc::new(move || {
+            let read =
+                |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+            Certificate::from_pem(&read(&chain)?, &read(&key)?)
+        })),
+        _ => None,
+    }
 }
 
 fn oidc_config(http: &config::Http) -> Result<Option<OidcConfig>, HttpError> {
@@ -45,6 +78,9 @@ fn oidc_config(http: &config::Http) -> Result<Option<OidcConfig>, HttpError> {
         groups_claim: http.oidc_groups_claim.clone(),
         grants: http.oidc_grants.iter().map(grant).collect::<Result<_, _>>()?,
         roots,
-        public_url: http.public_url.clone().unwrap_or_else(|| format!("http://{}", http.listen)),
+        public_url: http.public_url.clone().unwrap_or_else(|| {
+            let scheme = if http.tls == TlsMode::Off { "http" } else { "https" };
+            format!("{scheme}://{}", http.listen)
+        }),
     }))
 }

@@ -6,4 +6,5 @@ mod oidc;
 mod provider;
 mod roles;
 mod sign_in;
+mod tls;
 mod users;
