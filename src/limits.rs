@@ -3,12 +3,14 @@
 //! A bound that a user may change has its default, its least and its greatest value here; `config` refuses
 //! what lies outside. The rest are facts of the protocol or of memory planning.
 
+mod client;
 mod http;
 mod lists;
 mod store;
 
 use std::time::Duration;
 
+pub use client::*;
 pub use http::*;
 pub use lists::*;
 pub use store::*;
@@ -528,32 +530,3 @@ pub const PASSWORD_HASH_BYTES_MAX: usize = 512;
 
 /// Bytes of an event's detail.
 pub const EVENT_DETAIL_BYTES_MAX: usize = 1_024;
-
-// ---------------------------------------------------------------- command line
-
-/// Largest profile file.
-pub const PROFILE_FILE_BYTES_MAX: u64 = 1_024 * 1_024;
-/// Largest file with an API token.
-pub const TOKEN_FILE_BYTES_MAX: u64 = 4 * 1_024;
-/// Time for a connection to the server, with TLS.
-pub const CLIENT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the beginning of an answer; the whole of one may take twice as long.
-pub const CLIENT_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest answer that is read as one document.
-pub const CLIENT_ANSWER_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
-/// Largest refusal that is read.
-pub const CLIENT_PROBLEM_BYTES_MAX: u64 = 64 * 1_024;
-/// Times that a request is sent again after the server put it off.
-pub const CLIENT_RETRIES_MAX: u32 = 4;
-/// Longest `Retry-After` that is waited for.
-pub const CLIENT_RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// Items of a list when nobody says how many.
-pub const CLIENT_ITEMS_MAX: usize = 1_000_000;
-/// Items that are looked through for a name.
-pub const CLIENT_LOOKED_THROUGH_MAX: usize = 100_000;
-/// Things of one name that a message names.
-pub const CLIENT_CANDIDATES_SHOWN: usize = 10;
-/// Sensors that one command changes.
-pub const CLIENT_CHOSEN_MAX: usize = 10_000;
-/// Largest event that is read; a change of ten thousand sensors is 4 MB.
-pub const CLIENT_EVENT_BYTES_MAX: u64 = 16 * 1_024 * 1_024;

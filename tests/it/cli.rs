@@ -6,3 +6,4 @@ mod base;
 mod fleet;
 
 mod hostile;
+mod people;

@@ -172,20 +172,29 @@ impl Http {
         Err(Failure::failed("tried too often"))
     }
 
-    /// Sends it and reads the whole answer as JSON.
-    pub(super) fn call(&self, call: &Call) -> Result<Answer, Failure> {
+    /// Sends it and reads the whole answer as it is.
+    pub(super) fn bytes(&self, call: &Call) -> Result<Vec<u8>, Failure> {
+        self.whole(call).map(|(_, bytes)| bytes)
+    }
+
+    fn whole(&self, call: &Call) -> Result<(HeaderMap, Vec<u8>), Failure> {
         let mut answer = self.open(call)?;
         let read = answer.body_mut().with_config().limit(CLIENT_ANSWER_BYTES_MAX).read_to_vec();
         let bytes = read.map_err(|error| self.unreachable(&error))?;
-        let headers = std::mem::take(answer.headers_mut());
+        Ok((std::mem::take(answer.headers_mut()), bytes))
+    }
+
+    /// Sends it and reads the whole answer as JSON.
+    pub(super) fn call(&self, call: &Call) -> Result<Answer, Failure> {
+        let (headers, bytes) = self.whole(call)?;
         if bytes.is_empty() {
             return Ok(Answer { headers, body: Value::Null });
         }
         let body = serde_json::from_slice(&bytes).map_err(|_| {
             let url = &self.target.url;
+            let what = &self.what;
             Failure::failed(format!(
-                "{}: {url} does not answer as a Fleetpulse server; is the address right?",
-                self.what
+                "{what}: {url} does not answer as a Fleetpulse server; is the address right?"
             ))
         })?;
         Ok(Answer { headers, body })

@@ -7,6 +7,7 @@
 mod cell;
 mod chosen;
 mod events;
+mod files;
 mod find;
 mod grants;
 mod http;
@@ -172,6 +173,10 @@ impl Client {
         if !self.out.format().is_json() {
             eprintln!("fleetpulse: {text}");
         }
+    }
+
+    fn note_lines(&self, lines: &[String]) {
+        lines.iter().for_each(|line| self.note(line));
     }
 
     /// One of many did not go well: for people on standard error, for programs among the answers.

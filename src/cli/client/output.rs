@@ -77,6 +77,12 @@ impl Out {
         writeln!(self.to, "{text}").map_err(closed)
     }
 
+    /// A file as it is.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.to.write_all(bytes).map_err(closed)?;
+        self.flush()
+    }
+
     /// What is written so far is seen.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         self.to.flush().map_err(closed)

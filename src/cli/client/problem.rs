@@ -56,6 +56,9 @@ fn told(document: &Value, what: &str, status: u16, retry_after: Option<u64>) -> 
     if let Some(right) = text("valid").filter(|right| !detail.contains(right.as_str())) {
         line("right", &right);
     }
+    for row in super::files::rows(&document["rows"]) {
+        line("row", &row);
+    }
     if let Some(next) = next(&code, status, retry_after) {
         line("next", &next);
     }

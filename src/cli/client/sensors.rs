@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::cell::{Column, Show, text};
 use super::chosen::{Change, Changing, Chosen, Filter};
+use super::files::{Activation, Import, activate, respond};
 use super::find::{Found, SENSOR, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
 use super::quiet::{MuteFor, Windows};
@@ -53,6 +54,17 @@ enum Action {
     Why(One),
     /// Register a sensor, and get the activation file that makes a host this sensor
     Onboard(Onboard),
+    /// Register many sensors from a CSV or JSON file
+    Import(Import),
+    /// Make the activation file of a sensor that waits for activation; files made before are void
+    Activation(Activation),
+    /// Take the response file that a locally managed sensor made; it is active by it
+    Response {
+        #[command(flatten)]
+        one: One,
+        /// The file that `fleetpulse agent activate --offline` made
+        file: PathBuf,
+    },
     /// Change notes or the mode of threat-intelligence updates
     Edit {
         #[command(flatten)]
@@ -208,7 +220,7 @@ struct Onboard {
     /// Threat-intelligence updates
     #[arg(long, value_enum)]
     ti_mode: Option<TiMode>,
-    /// Write the activation file here
+    /// Make the activation file too, and write it here, for you alone; - for standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -312,6 +324,9 @@ impl Action {
             Action::Get(_) => "sensors get",
             Action::Why(_) => "sensors why",
             Action::Onboard(_) => "sensors onboard",
+            Action::Import(_) => "sensors import",
+            Action::Activation(_) => "sensors activation",
+            Action::Response { .. } => "sensors response",
             Action::Edit { .. } => "sensors edit",
             Action::Rename { .. } => "sensors rename",
             Action::Move { .. } => "sensors move",
@@ -338,6 +353,9 @@ impl Action {
             }
             Action::Why(one) => why(client, &one),
             Action::Onboard(onboard) => onboard.run(client),
+            Action::Import(import) => import.run(client),
+            Action::Activation(activation) => activation.run(client),
+            Action::Response { one, file } => respond(client, &one, &file),
             Action::Edit { chosen, notes, ti_mode, changing } => {
                 let given = [("notes", notes), ("threat_intel_mode", ti_mode.map(word))];
                 let edit =
@@ -448,8 +466,12 @@ impl Onboard {
             body["zone"] = json!(self.place(client)?.id);
         }
         let document = client.http.call(&Call::new(Method::Post, SENSOR.path).json(body))?.body;
-        let id = document["id"].as_str().unwrap_or_default().to_owned();
-        client.done(&format!("`{}` is registered: {id}", self.name), &document)
+        let found = Found::of(&document);
+        let Some(out) = &self.out else {
+            let text = format!("`{}` waits for activation: {}", found.name, found.id);
+            return client.done(&text, &document);
+        };
+        activate(client, &found, out)
     }
 
     /// The zone; made, with its site, when that was asked for.

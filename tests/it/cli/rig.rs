@@ -4,7 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use fleetpulse::fleet::Role;
 use fleetpulse::server::Server;
 use serde_json::Value;
 
@@ -102,7 +104,16 @@ impl Rig {
     pub fn start() -> Rig {
         let folder = tempfile::tempdir().unwrap();
         let server = Arc::new(Server::start(config(folder.path())).unwrap());
-        let cli = Cli::of(&format!("http://{}", server.http_addr()));
+        let token = server.token_for("commands", Role::Administrator, Duration::from_secs(3_600)).unwrap();
+        let cli = Cli::of(&format!("http://{}", server.http_addr())).with("FLEETPULSE_TOKEN", &token);
+        Rig { cli, server, _folder: folder }
+    }
+
+    /// A server in which nobody is registered, and commands of somebody who is not signed in.
+    pub fn start_without_users() -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Arc::new(Server::start(config(folder.path())).unwrap());
+        let cli = Cli::of("");
         Rig { cli, server, _folder: folder }
     }
 
