@@ -5,6 +5,8 @@ mod rig;
 
 #[path = "enrol/activation.rs"]
 mod activation;
+#[path = "enrol/life.rs"]
+mod life;
 #[path = "enrol/renewal.rs"]
 mod renewal;
 #[path = "enrol/revocation.rs"]

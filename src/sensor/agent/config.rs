@@ -470,7 +470,7 @@ mod tests {
             ("servers = ['a']", "servers: 'a' is not valid; give host:port"),
             (
                 "servers = ['a:1']",
-                "identity_dir: '' is not valid; give the folder that `fleetpulse ca add-sensor`",
+                "identity_dir: '' is not valid; give the folder that `fleetpulse agent activate`",
             ),
             (
                 "servers = ['a:1', 'b:1']\nidentity_dir = 'x'",

@@ -27,10 +27,7 @@ pub struct Request<'a> {
 
 impl Api {
     pub fn start() -> Api {
-        Api::of(tempfile::tempdir().unwrap())
-    }
-
-    fn of(folder: tempfile::TempDir) -> Api {
+        let folder = tempfile::tempdir().unwrap();
         let server = Arc::new(Server::start(config(folder.path())).unwrap());
         let token = server.token_for("rig", Role::Administrator, Duration::from_secs(3_600)).unwrap();
         Api { server, token, folder }
@@ -38,10 +35,11 @@ impl Api {
 
     /// Stops the server and starts it again on the same data.
     pub fn restart(self) -> Api {
-        let Api { server, folder, .. } = self;
+        let Api { server, token, folder } = self;
         server.stop();
         drop(server);
-        Api::of(folder)
+        let server = Arc::new(Server::start(config(folder.path())).unwrap());
+        Api { server, token, folder }
     }
 
     pub fn request(&self, method: &str, path: &str) -> Request<'_> {

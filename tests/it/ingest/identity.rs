@@ -85,7 +85,7 @@ async fn another_authority_is_refused() {
 async fn the_wrong_protocol_is_refused() {
     let rig = Rig::new(1);
     let identity = rig.issue(PeerIdentity::Sensor(SensorId::from_number(1)));
-    for alpn in [b"h3"] {
+    for alpn in [fleetpulse::identity::ALPN_ENROL, b"h3"] {
         let wrong = client_tls(&identity, alpn, Arc::new(rig.clock)).unwrap();
         assert_eq!(alert(&refused(&rig, wrong).await), 120);
     }
