@@ -149,6 +149,11 @@ struct Place {
     id: [u8; 16],
 }
 
+/// An id from its bytes, and the bytes of an id.
+type Bytes<I> = (fn([u8; 16]) -> I, fn(I) -> [u8; 16]);
+/// Ids of a page, and the cursor of the next one.
+type IdPage<I> = (Vec<I>, Option<String>);
+
 impl Asked {
     fn read(params: &mut Params) -> Result<Asked, Problem> {
         let text = params.take("q")?.unwrap_or_default();
@@ -174,9 +179,8 @@ impl Asked {
         &self,
         cursors: Cursors,
         mut found: Vec<(Arc<str>, I)>,
-        id: (fn([u8; 16]) -> I, fn(I) -> [u8; 16]),
-    ) -> Result<(Vec<I>, Option<String>), Problem> {
-        let (make, bytes) = id;
+        (make, bytes): Bytes<I>,
+    ) -> Result<IdPage<I>, Problem> {
         let order = |a: (&str, I), b: (&str, I)| {
             let by_name = if self.descending { b.0.cmp(a.0) } else { a.0.cmp(b.0) };
             by_name.then_with(|| a.1.cmp(&b.1))
