@@ -12,6 +12,8 @@ mod configuration;
 mod disk;
 #[path = "server/kill.rs"]
 mod kill;
+#[path = "server/kill_api.rs"]
+mod kill_api;
 #[path = "server/register.rs"]
 mod register;
 #[path = "server/stop.rs"]
