@@ -306,7 +306,8 @@ fn libraries_are_newer_than_their_advisories() {
 }
 
 /// Older lines of a library that got the fix too: from, and the first version that is another line.
-const MENDED_LATER: [(&str, (u64, u64, u64), (u64, u64, u64)); 1] = [("rand", (0, 8, 6), (0, 9, 0))];
+type Version = (u64, u64, u64);
+const MENDED_LATER: [(&str, Version, Version); 1] = [("rand", (0, 8, 6), (0, 9, 0))];
 
 fn check_lock(name: &str, least: &[(&str, (u64, u64, u64))]) {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();

@@ -78,7 +78,7 @@ keys! {
         optional_path, http.oidc_client_secret_file, show_optional_path;
     "http.oidc_groups_claim", "Claim of the id token with the groups of a user.",
         text, http.oidc_groups_claim, show_quoted;
-    "http.oidc_grants", "What the members of groups may do, set at every sign-in: `group=reader`, `operator` or `administrator`, over everything or `group=operator:site:ID`, `group=operator:subscription:ID`.",
+    "http.oidc_grants", "What the members of groups may do: `group=reader`, `=operator` or `=administrator`; `group=operator:site:ID` or `:subscription:ID` for a part.",
         texts, http.oidc_grants, show_list;
     "http.oidc_ca_file", "PEM file with the roots that the identity provider's certificate is checked against; empty = those of the system.",
         optional_path, http.oidc_ca_file, show_optional_path;
@@ -98,7 +98,7 @@ keys! {
         |w: &[String]| period(w, Duration::from_secs(86_400), Duration::from_secs(3_650 * 86_400)), store.journal_keep, show_duration;
     "store.sensors_max", "Sensors that live state has room for, 1 to 16777216. Memory is taken as sensors are added.",
         |w: &[String]| number(w, 1, 1 << 24).map(|n| n as u32), store.sensors_max, show_plain;
-    "identity.certificate_life", "How long a sensor's or gateway's certificate is good, 10s to 366d. It is renewed by itself when a third is left. Shorter = a stolen key is of less use; longer = a sensor may be off for longer.",
+    "identity.certificate_life", "How long a sensor's or gateway's certificate is good, 10s to 366d. It renews itself when a third is left.",
         |w: &[String]| period(w, limits::PEER_CERTIFICATE_LIFE_MIN, limits::PEER_CERTIFICATE_LIFE_MAX), identity.certificate_life, show_duration;
     "identity.renewal_grace", "For how long a certificate that ran out may still be renewed, 0s to 3660d; after that the sensor is activated again.",
         |w: &[String]| period(w, Duration::ZERO, limits::RENEWAL_GRACE_MAX), identity.renewal_grace, show_duration;

@@ -248,7 +248,7 @@ families! {
     ENROLMENT_PACKETS = Counter, "fleetpulse_enrolment_packets_total", "", [], "UDP datagrams received on the enrolment port.";
     ENROLMENT_HANDSHAKES = Counter, "fleetpulse_enrolment_handshakes_total", "", [], "Handshakes completed on the enrolment port.";
     ENROLMENT_DROPS = Counter, "fleetpulse_enrolment_kernel_drops_total", "", [], "Packets of the enrolment port that the kernel dropped because the receive buffer was full.";
-    ENROLMENTS = Counter, "fleetpulse_enrolments_total", "", [ENROLMENT], "Connections to the enrolment port, by how they ended: with a certificate, with a refusal and its reason, or without a whole request.";
+    ENROLMENTS = Counter, "fleetpulse_enrolments_total", "", [ENROLMENT], "Connections to the enrolment port, by how they ended: a certificate, a refusal, no whole request.";
 
     HTTP_CONNECTIONS = Gauge, "fleetpulse_http_connections", "", [], "HTTP connections now.";
     HTTP_ACCEPTED = Counter, "fleetpulse_http_connections_total", "", [], "HTTP connections accepted.";

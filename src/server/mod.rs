@@ -22,6 +22,7 @@ pub mod enrolment;
 pub mod fleet;
 mod historian;
 mod journal;
+mod known;
 mod probe;
 mod renewal;
 pub mod stop;
@@ -52,6 +53,7 @@ use enrolment::{CertificateRules, Enrolment};
 use fleet::{CommandError, Defaults, Desired, FleetService, NoRoom};
 use historian::HistoryThread;
 use journal::JournalThread;
+use known::{restore, versions};
 use probe::{ProbeThread, StoreProbe};
 use renewal::RenewalThread;
 use stop::StopSignal;
@@ -63,13 +65,13 @@ use crate::config::Config;
 use crate::control::ConnectedControl;
 use crate::export::{Figures, Source};
 use crate::fleet::{Actor, Batch, Command, Role};
-use crate::health::{ActiveMessage, Engine, Policy, RuleId, VersionTable};
+use crate::health::{Engine, Policy};
 use crate::http::{Http, HttpError};
 use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
 use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
-use crate::live::{LiveState, image};
-use crate::store::{BackupError, BackupReport, EntryKind, Store, StoreError};
+use crate::live::LiveState;
+use crate::store::{BackupError, BackupReport, Store, StoreError};
 use crate::time::{Clock, SystemClock};
 
 /// Why a server can't start or reload.
@@ -559,75 +561,4 @@ fn close_through(fleet: &FleetService, ingest: &Arc<Ingest>) {
             tracing::warn!(%error, count = connections.len(), "connections could not be closed at once");
         }
     }));
-}
-
-/// What is known from before: live state and pending hysteresis from the checkpoint, active messages from
-/// the journal. A damaged checkpoint is said and left; a journal that can't be read stops the start.
-fn restore(
-    mut engine: Engine,
-    store: &Store,
-    live: &LiveState,
-    clock: &SystemClock,
-) -> Result<Engine, StartError> {
-    let loaded = store.checkpoint.load();
-    for error in loaded.errors {
-        tracing::warn!(%error, "a checkpoint was not used");
-    }
-    if let Some(bytes) = loaded.image {
-        let parts = checkpoint::split(&bytes);
-        let restored = parts
-            .map(|(pending, image)| (image::read(image, live, clock.now()), engine.restore_pending(pending)));
-        match restored {
-            Some((Ok(restored), Ok(()))) => {
-                tracing::info!(sensors = restored.sensors, away = ?restored.away, "live state restored");
-            }
-            other => tracing::warn!(?other, "the checkpoint was used only in part"),
-        }
-    }
-    let mut active = Vec::new();
-    for (_, entry) in store.journal.active()? {
-        debug_assert_eq!(entry.kind, EntryKind::Raised);
-        let Some(rule) = RuleId::from_code(&entry.rule) else {
-            tracing::warn!(rule = entry.rule, "an active message of a rule that this version does not know");
-            continue;
-        };
-        active.push(ActiveMessage {
-            subject: subject_of(entry.subject),
-            rule,
-            since: entry.since,
-            raised_at: entry.at,
-            evidence: journal::evidence_of(&entry),
-            durable: true,
-            unknown: false,
-            folded_into: entry.folded_into,
-            muted: entry.muted,
-        });
-    }
-    engine.restore(active);
-    Ok(engine)
-}
-
-/// The version table of the configuration, or the built-in one.
-fn versions(config: &Config) -> Result<VersionTable, StartError> {
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        release: Vec<Row>,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Row {
-        version: String,
-        released: String,
-        supported_until: String,
-    }
-    let Some(path) = &config.health.versions_file else { return Ok(VersionTable::default()) };
-    let wrong = |error: String| StartError::Versions { path: path.display().to_string(), error };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    let rows = file
-        .release
-        .iter()
-        .map(|row| (row.version.as_str(), row.released.as_str(), row.supported_until.as_str()));
-    VersionTable::from_rows(rows).map_err(|error| wrong(error.to_string()))
 }

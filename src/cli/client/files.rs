@@ -60,9 +60,7 @@ pub(super) fn activate(client: &mut Client, found: &Found, out: &Path) -> Result
         |error: std::io::Error| Failure::failed(format!("{}: {error}; give another place", out.display()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out).map_err(wrong)?;
     let made = client.http.bytes(&call);
-    let written = made.and_then(|bytes| {
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|error| wrong(error))
-    });
+    let written = made.and_then(|bytes| file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(wrong));
     if let Err(failure) = written {
         let _ = fs::remove_file(out);
         return Err(failure);
