@@ -168,7 +168,27 @@ pub fn send(
     }
     request.push_str("\r\n");
     request.push_str(&body.unwrap_or_default());
-    answer(&raw(address, request.as_bytes()))
+    answer(&until_end_or_stream(address, request.as_bytes()))
+}
+
+/// As [`raw`]; of a stream of events, which has no end, only the head.
+fn until_end_or_stream(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = connect(address);
+    // A server that refuses early closes early.
+    let _ = stream.write_all(request);
+    let (mut text, mut piece) = (Vec::new(), [0; 16_384]);
+    while let Ok(read @ 1..) = stream.read(&mut piece) {
+        text.extend_from_slice(&piece[..read]);
+        let head = text.windows(4).position(|end| end == b"\r\n\r\n").map(|end| end + 4);
+        let is_stream = |head: &[u8]| String::from_utf8_lossy(head).contains("text/event-stream");
+        if let Some(end) = head
+            && is_stream(&text[..end])
+        {
+            text.truncate(end);
+            return String::from_utf8_lossy(&text).replace("transfer-encoding: chunked\r\n", "");
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// An answer taken apart; chunked bodies are joined.
