@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use fleetpulse::export::table::ROUTES;
 use serde_json::json;
 
 use super::rig::Api;
@@ -29,6 +30,8 @@ fn every_answer_is_one_that_is_described() {
         .args(["--url", &format!("http://{address}")])
         // It would be its own.
         .args(["--exclude-operation-id", "delete-token"])
+        // Streams without an end have tests of their own.
+        .args(["--exclude-path-regex", "^/api/v1/events/"])
         .args(["--header", &format!("Authorization: Bearer {}", api.token)])
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"])
         .args(["--checks", "response_schema_conformance,response_headers_conformance"])
@@ -40,5 +43,11 @@ fn every_answer_is_one_that_is_described() {
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "seed {seed}: what it found is printed above");
-    assert!(said.contains("passed"), "no test ran");
+    // It did not stand before a closed door: much of what it asked for was done, and its token is good to the end.
+    assert_eq!(api.get("/api/v1/jobs").status, 200);
+    let requests = api.server.figures().http.requests;
+    for name in ["sites", "zones", "sensors", "subscriptions", "policy", "quiet", "bulk", "import", "users"] {
+        let route = ROUTES.iter().position(|route| *route == name).unwrap();
+        assert!(requests[route][0] > 0, "nothing of `{name}` was done: {:?}", requests[route]);
+    }
 }
