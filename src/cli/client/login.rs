@@ -99,7 +99,11 @@ impl Login {
         let cookie =
             opened.header("set-cookie").and_then(|value| value.split(';').next()).ok_or_else(strange)?;
         let csrf = opened.body["csrf"].as_str().ok_or_else(strange)?;
-        let signed = |call: Call| call.header("Cookie", cookie).header("X-Fleetpulse-CSRF", csrf);
+        // A session is a browser's; what writes with one says that it comes from the server's own page.
+        let origin = url.trim_end_matches('/');
+        let signed = |call: Call| {
+            call.header("Cookie", cookie).header("X-Fleetpulse-CSRF", csrf).header("Origin", origin)
+        };
         let now = SystemClock::start().unix();
         // Names are one of a kind; the time tells several sign-ins apart.
         let label = format!("login {profile} {}", after(now, Duration::ZERO)?);
@@ -109,7 +113,7 @@ impl Login {
         let closed = http.call(&signed(Call::new(Method::Delete, "/api/v1/session")));
         let made = made?.body;
         closed?;
-        let (Some(secret), Some(id)) = (made["secret"].as_str(), made["token"]["id"].as_str()) else {
+        let (Some(secret), Some(id)) = (made["secret"].as_str(), made["id"].as_str()) else {
             return Err(Failure::failed("login: the server gave no token; is it of another version?"));
         };
         Ok((Secret(secret.to_owned()), id.to_owned()))

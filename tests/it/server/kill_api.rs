@@ -116,12 +116,10 @@ impl Client {
                     self.change(&id, after);
                 }
             }
-            Some(Request::Delete { id }) => {
-                if state(register, &id) == State::Deleted {
-                    self.change(&id, State::Deleted);
-                }
+            Some(Request::Delete { id }) if state(register, &id) == State::Deleted => {
+                self.change(&id, State::Deleted);
             }
-            None => {}
+            Some(Request::Delete { .. }) | None => {}
         }
         for (id, (expected, batches)) in &self.sensors {
             assert_eq!(state(register, id), *expected, "{context}: {id}");
