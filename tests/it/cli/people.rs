@@ -78,8 +78,8 @@ fn users_and_tokens_come_and_go_and_do_what_they_may() {
     assert!(ran.code == 3 && ran.err.contains("field  password"), "{ran:?}");
     rig.cli.fails(64, &["users", "create", "eve", "--grant", "root"]);
     rig.cli.fails(64, &["users", "create", "eve"]);
-    let bob = Cli::of(&rig.url());
-    assert_eq!(login(&bob, "bob", PASSWORD, &[]).code, 0);
+    let bob = Cli::of("");
+    assert_eq!(login(&bob, "bob", PASSWORD, &["--url", &rig.url()]).code, 0);
     let seen = bob.json(&["sensors", "list"]);
     assert_eq!(seen.as_array().unwrap().len(), 1, "what lies outside his site is not there for him: {seen}");
     let said = bob.fails(4, &["users", "list"]);
