@@ -9,7 +9,7 @@
 //! first start, signs every peer certificate through one function ([`Authority::sign_csr`]), keeps the
 //! revoked serials and the shared keys, and builds the TLS configurations of both ports.
 //!
-//! What people carry between server and sensor is signed ([`verify`], [`ActivationFile`]); what a sensor's key is used
+//! What people carry between server and sensor is signed ([`verify`](fn@verify), [`ActivationFile`]); what a sensor's key is used
 //! for besides TLS is in [`ClientKey`].
 //!
 //! All private files are 0600, written beside their place and renamed into it, so a crash leaves the old
