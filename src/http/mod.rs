@@ -14,19 +14,16 @@ mod app;
 mod backend;
 mod body;
 mod bulk;
-#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod caller;
 mod change;
 mod connections;
 mod counters;
 mod csv;
-#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod cursor;
 mod docs;
 mod documents;
 mod edit;
 mod engine;
-#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod etag;
 mod events;
 mod fleet;
@@ -43,10 +40,8 @@ mod openapi;
 mod params;
 mod places;
 mod probes;
-#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod problem;
 mod reported;
-#[allow(dead_code, reason = "the resources that use all of it follow")]
 mod router;
 mod routes;
 mod sensor;
