@@ -139,9 +139,11 @@ pub(super) async fn by_form(
     match first(&app, &caller, given).await {
         Ok(user) => {
             let done = format!(
-                "<p>{} is the first administrator. This link is void now.</p>\
-                 <p>Sign in with <code>POST /api/v1/session</code>; <a href=\"/api/v1/docs\">the API</a></p>",
-                escaped(&user.name)
+                "<p>{name} is the first administrator. This link is void now.</p>\
+                 <p>Next, in a terminal on this machine:</p>\
+                 <pre>fleetpulse login {name}\nfleetpulse sensors onboard --help</pre>\
+                 <p>Programs use <a href=\"/api/v1/docs\">the API</a>.</p>",
+                name = escaped(&user.name)
             );
             Ok(html(StatusCode::CREATED, &done))
         }
@@ -156,9 +158,11 @@ pub(super) async fn by_form(
 fn form(token: &str, name: &str, wrong: Option<&str>) -> String {
     let wrong = wrong.map_or_else(String::new, |wrong| format!("<p role=\"alert\">{}</p>", escaped(wrong)));
     format!(
-        "{wrong}<form method=\"post\" action=\"/setup\">\
+        "<p>Fleetpulse watches a fleet of network sensors. Nobody is registered on this server yet: whom you name \
+         here becomes its first administrator, and adds the others.</p>\
+         {wrong}<form method=\"post\" action=\"/setup\">\
          <input type=\"hidden\" name=\"token\" value=\"{}\">\
-         <p><label>Name<br><input name=\"name\" required maxlength=\"128\" autocomplete=\"username\" value=\"{}\"></label></p>\
+         <p><label>Name, to sign in with<br><input name=\"name\" required maxlength=\"128\" autocomplete=\"username\" value=\"{}\"></label></p>\
          <p><label>Password, at least 12 characters<br>\
          <input name=\"password\" type=\"password\" required minlength=\"12\" autocomplete=\"new-password\"></label></p>\
          <p><button>Make the first administrator</button></p></form>",
@@ -168,7 +172,7 @@ fn form(token: &str, name: &str, wrong: Option<&str>) -> String {
 }
 
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:30rem;\
-margin:2rem auto;padding:0 1rem}input{font:inherit;width:100%;box-sizing:border-box}button{font:inherit}";
+margin:2rem auto;padding:0 1rem}input{font:inherit;width:100%;box-sizing:border-box}button{font:inherit}pre{overflow-x:auto}";
 
 fn html(status: StatusCode, inside: &str) -> Response {
     let page = format!(
