@@ -422,6 +422,8 @@ pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const HTTP_WORKERS: usize = 4;
 /// Places for metrics and readiness beside them, so that they never wait for the API.
 pub const HTTP_WORKERS_RESERVED: usize = 2;
+/// Sign-ins that wait for the identity provider at once.
+pub const HTTP_WORKERS_PROVIDER: usize = 2;
 /// How long an answer may wait for a worker before the client is told to come back.
 pub const HTTP_WORKER_WAIT: Duration = Duration::from_secs(2);
 /// Time between two tries of the store, for readiness.

@@ -75,7 +75,7 @@ pub(super) async fn begin(
         return Err(Problem::bad_value("to", &to, "a path of this server, such as /"));
     }
     let provider = provider(&app)?;
-    let begun = work(&app, Places::Api, move |app| provider.begin(&to, app.clock.mono())).await?;
+    let begun = work(&app, Places::Provider, move |app| provider.begin(&to, app.clock.mono())).await?;
     let (url, sealed) = begun.map_err(|error| problem(&error))?;
     let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, url)]).into_response();
     let life = crate::limits::OIDC_FLOW_LIFE.as_secs();
@@ -116,7 +116,11 @@ pub(super) async fn callback(
     let found = match (code, state, error) {
         (Some(code), Some(state), None) => {
             let job = move |app: &App| provider.finish(&sealed, &state, &code, app.clock.mono());
-            work(&app, Places::Api, job).await?
+            let worked = work(&app, Places::Provider, job).await;
+            if worked.is_err() {
+                app.sign_in.slowing.undecided(this);
+            }
+            worked?
         }
         (_, _, Some(error)) => {
             Err(OidcError::Refused(format!("the provider says {}", super::problem::shown(&error))))
@@ -126,6 +130,9 @@ pub(super) async fn callback(
     let (identity, to) = match found {
         Ok(found) => found,
         Err(error) => {
+            if matches!(error, OidcError::Provider(_)) {
+                app.sign_in.slowing.undecided(this);
+            }
             record_refusal(&app, caller.actor.clone(), "", &error.to_string()).await;
             return Err(problem(&error));
         }

@@ -131,10 +131,13 @@ pub(super) async fn by_password(
     password: String,
 ) -> Result<User, Problem> {
     let this = app.sign_in.slowing.begin(name, caller.address, app.clock.mono()).map_err(slowed)?;
-    let wanted = name.to_owned();
-    let user = work(app, Places::Api, move |app| app.backend.register().user_named(&wanted).cloned()).await?;
-    let hash = user.as_ref().and_then(|user| user.password.clone());
-    let right = passwords::is_right(app, password, hash).await?;
+    let (user, right) = match look(app, name, password).await {
+        Ok(found) => found,
+        Err(problem) => {
+            app.sign_in.slowing.undecided(this);
+            return Err(problem);
+        }
+    };
     match user {
         Some(user) if right && !user.disabled => {
             app.sign_in.slowing.succeeded(this);
@@ -153,6 +156,15 @@ pub(super) async fn by_password(
             Err(not_signed_in(detail).field("password", "the password of this name"))
         }
     }
+}
+
+/// The user of this name, and whether the password is theirs.
+async fn look(app: &Arc<App>, name: &str, password: String) -> Result<(Option<User>, bool), Problem> {
+    let name = name.to_owned();
+    let user = work(app, Places::Api, move |app| app.backend.register().user_named(&name).cloned()).await?;
+    let hash = user.as_ref().and_then(|user| user.password.clone());
+    let right = passwords::is_right(app, password, hash).await?;
+    Ok((user, right))
 }
 
 /// A new session for a user who proved to be one, with its cookie. The one before ends: its id is not carried on.
@@ -231,7 +243,11 @@ pub(super) async fn change_password(
     passwords::check_new("new", &given.new, &user.name)?;
     // The present password is guessed at as well as at the sign-in, from an open browser.
     let this = app.sign_in.slowing.begin(&user.name, caller.address, app.clock.mono()).map_err(slowed)?;
-    if !passwords::is_right(&app, given.current, user.password.clone()).await? {
+    let right = passwords::is_right(&app, given.current, user.password.clone()).await;
+    if right.is_err() {
+        app.sign_in.slowing.undecided(this);
+    }
+    if !right? {
         record_refusal(&app, caller.actor.clone(), &user.name, "wrong password at its change").await;
         let detail = "the present password is wrong";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "password-wrong", detail)

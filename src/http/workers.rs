@@ -11,12 +11,13 @@ use tokio::sync::Semaphore;
 use super::app::App;
 use super::counters::count;
 use super::problem::Problem;
-use crate::limits::{HTTP_ANSWER_TIMEOUT, HTTP_WORKER_WAIT, HTTP_WORKERS, HTTP_WORKERS_RESERVED};
+use crate::limits::{HTTP_ANSWER_TIMEOUT, HTTP_WORKER_WAIT, HTTP_WORKERS, HTTP_WORKERS_PROVIDER, HTTP_WORKERS_RESERVED};
 
 /// Places.
 pub(super) struct Workers {
     api: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
+    provider: Arc<Semaphore>,
 }
 
 /// Whose places to use.
@@ -26,6 +27,8 @@ pub(super) enum Places {
     Api,
     /// Those of metrics and readiness.
     Reserved,
+    /// Those that wait for the identity provider, which may take its time and may be asked by strangers.
+    Provider,
 }
 
 impl Default for Workers {
@@ -33,6 +36,7 @@ impl Default for Workers {
         Workers {
             api: Arc::new(Semaphore::new(HTTP_WORKERS)),
             reserved: Arc::new(Semaphore::new(HTTP_WORKERS_RESERVED)),
+            provider: Arc::new(Semaphore::new(HTTP_WORKERS_PROVIDER)),
         }
     }
 }
@@ -47,6 +51,7 @@ pub(super) async fn work<T: Send + 'static>(
     let places = match places {
         Places::Api => &app.workers.api,
         Places::Reserved => &app.workers.reserved,
+        Places::Provider => &app.workers.provider,
     };
     let Ok(Ok(place)) = tokio::time::timeout(HTTP_WORKER_WAIT, Arc::clone(places).acquire_owned()).await
     else {

@@ -63,8 +63,8 @@ pub const SIGN_IN_FREE_PER_SOURCE: u32 = 10;
 pub const SIGN_IN_WAIT_PER_NAME_MAX: Duration = Duration::from_secs(30);
 /// Longest wait between two tries of one source.
 pub const SIGN_IN_WAIT_PER_SOURCE_MAX: Duration = Duration::from_secs(900);
-/// Failed sign-ins are forgotten after so long without another.
-pub const SIGN_IN_FORGET: Duration = Duration::from_secs(3_600);
+/// One failed sign-in of a name, and one of a source, is forgiven each time that this has passed without another.
+pub const SIGN_IN_FORGIVEN_EVERY: Duration = Duration::from_secs(300);
 /// Refused sign-ins that are written to the audit log in a minute; the others are counted in the next entry.
 pub const SIGN_IN_REFUSALS_PER_MINUTE: u32 = 30;
 /// Callers whose rate of requests is remembered: about 1 MB. Beyond it those are forgotten that have not asked lately.
@@ -81,6 +81,8 @@ pub const OIDC_FLOW_LIFE: Duration = Duration::from_secs(600);
 pub const OIDC_METADATA_LIFE: Duration = Duration::from_secs(3_600);
 /// It is asked again at most this often when a signature can't be checked with what is known.
 pub const OIDC_METADATA_AGAIN: Duration = Duration::from_secs(5);
+/// A failure to reach the identity provider is told to everybody for so long, without asking it again.
+pub const OIDC_FAILED_KEEP: Duration = Duration::from_secs(5);
 
 /// Sensors that one bulk change is of.
 pub const BULK_ITEMS_MAX: usize = 10_000;

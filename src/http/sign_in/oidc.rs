@@ -29,7 +29,7 @@ use ureq::tls::Certificate;
 
 use crate::fleet::{Grant, Role, Scope};
 use crate::limits::{
-    OIDC_ANSWER_BYTES_MAX, OIDC_FLOW_LIFE, OIDC_METADATA_AGAIN, OIDC_METADATA_LIFE, OIDC_TIMEOUT,
+    OIDC_ANSWER_BYTES_MAX, OIDC_FAILED_KEEP, OIDC_FLOW_LIFE, OIDC_METADATA_AGAIN, OIDC_METADATA_LIFE, OIDC_TIMEOUT,
 };
 use crate::time::MonoNanos;
 
@@ -145,7 +145,14 @@ pub(in crate::http) struct Oidc {
     config: OidcConfig,
     agent: ureq::Agent,
     seal: hmac::Key,
-    known: Mutex<Option<(CoreProviderMetadata, MonoNanos)>>,
+    known: Mutex<Known>,
+}
+
+/// What was heard last, and what went wrong last, each with its time.
+#[derive(Default)]
+struct Known {
+    metadata: Option<(CoreProviderMetadata, MonoNanos)>,
+    failed: Option<(OidcError, MonoNanos)>,
 }
 
 impl Oidc {
@@ -283,20 +290,32 @@ impl Oidc {
         grants
     }
 
-    /// What the provider says of itself, not older than `most`.
+    /// What the provider says of itself, not older than `most`. One asks at a time; the others wait and get its answer.
     fn metadata(&self, now: MonoNanos, most: Duration) -> Result<CoreProviderMetadata, OidcError> {
-        let kept = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((metadata, asked)) = kept
-            && now.since(asked) < most
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((metadata, asked)) = &known.metadata
+            && now.since(*asked) < most
         {
-            return Ok(metadata);
+            return Ok(metadata.clone());
+        }
+        if let Some((error, asked)) = &known.failed
+            && now.since(*asked) < OIDC_FAILED_KEEP
+        {
+            return Err(error.clone());
         }
         let wrong = |error: String| OidcError::Provider(error);
         let issuer = IssuerUrl::new(self.config.issuer.clone()).map_err(|error| wrong(error.to_string()))?;
         let found = CoreProviderMetadata::discover(&issuer, &|request| self.ask(request));
-        let metadata = found.map_err(|error| wrong(told(&error)))?;
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((metadata.clone(), now));
-        Ok(metadata)
+        match found.map_err(|error| wrong(told(&error))) {
+            Ok(metadata) => {
+                *known = Known { metadata: Some((metadata.clone(), now)), failed: None };
+                Ok(metadata)
+            }
+            Err(error) => {
+                known.failed = Some((error.clone(), now));
+                Err(error)
+            }
+        }
     }
 
     fn party(&self, metadata: CoreProviderMetadata) -> Result<Party, OidcError> {

@@ -1,8 +1,10 @@
 //! Guessing passwords is slowed: for each name, and for each place that guesses come from.
 //!
 //! A try is counted before its password is looked at, so that many at once gain nothing, and taken back when it was
-//! right. The wait doubles with each failure. For a name it stays short, because anybody can bring it about for anybody;
-//! for a source it becomes long. Tables have a bound, and a name is kept as a hash: hostile names cost no more than others.
+//! right, or when nobody could say. The wait doubles with each failure. For a name it stays short, because anybody can
+//! bring it about for anybody; for a source it becomes long. One failure is forgiven every [`SIGN_IN_FORGIVEN_EVERY`]:
+//! the slips of a whole office in a day are no attack, and who keeps guessing is left with about one guess in that time.
+//! Tables have a bound, and a name is kept as a hash: hostile names cost no more than others.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::limits::{
-    SIGN_IN_FAILURES_MAX, SIGN_IN_FORGET, SIGN_IN_FREE_PER_NAME, SIGN_IN_FREE_PER_SOURCE,
+    SIGN_IN_FAILURES_MAX, SIGN_IN_FORGIVEN_EVERY, SIGN_IN_FREE_PER_NAME, SIGN_IN_FREE_PER_SOURCE,
     SIGN_IN_WAIT_PER_NAME_MAX, SIGN_IN_WAIT_PER_SOURCE_MAX,
 };
 use crate::time::MonoNanos;
@@ -31,10 +33,27 @@ struct Failures {
     longest: Duration,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Failed {
     count: u32,
     last: MonoNanos,
+}
+
+impl Failed {
+    /// Those that are not forgiven yet.
+    fn left(&self, now: MonoNanos) -> u32 {
+        let forgiven = now.since(self.last).as_secs() / SIGN_IN_FORGIVEN_EVERY.as_secs();
+        self.count.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX))
+    }
+}
+
+/// A failure that was counted beforehand, so that it can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    key: u64,
+    at: MonoNanos,
+    /// What was there before it.
+    before: Option<Failed>,
 }
 
 /// Failures by name and by source.
@@ -44,11 +63,11 @@ pub(in crate::http) struct Slowing {
     sources: Failures,
 }
 
-/// A try that may be made. Counted as failed until [`Slowing::succeeded`].
+/// A try that may be made. Counted as failed until [`Slowing::succeeded`] or [`Slowing::undecided`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) struct Try {
-    name: Option<u64>,
-    source: u64,
+    name: Option<Counted>,
+    source: Counted,
 }
 
 impl Default for Slowing {
@@ -79,27 +98,29 @@ impl Slowing {
     }
 
     fn try_of(&self, name: Option<u64>, address: IpAddr, now: MonoNanos) -> Result<Try, Duration> {
-        let this = Try { name, source: self.key(source(address)) };
+        let source = self.key(source(address));
         let of_name = name.map_or(Duration::ZERO, |name| self.names.wait(name, now));
-        let wait = of_name.max(self.sources.wait(this.source, now));
+        let wait = of_name.max(self.sources.wait(source, now));
         if !wait.is_zero() {
             return Err(wait);
         }
-        if let Some(name) = name {
-            self.names.count(name, now);
-        }
-        self.sources.count(this.source, now);
-        Ok(this)
+        Ok(Try { name: name.map(|name| self.names.count(name, now)), source: self.sources.count(source, now) })
     }
 
     /// It was right. The source keeps its other failures: with an account of one's own one can't begin anew.
     pub(in crate::http) fn succeeded(&self, this: Try) {
         if let Some(name) = this.name {
-            self.names.lock().remove(&name);
+            self.names.lock().remove(&name.key);
         }
-        if let Some(failed) = self.sources.lock().get_mut(&this.source) {
-            failed.count = failed.count.saturating_sub(1);
+        self.sources.take_back(this.source);
+    }
+
+    /// Nobody could say whether it was right: it was not looked at, or the identity provider could not be asked.
+    pub(in crate::http) fn undecided(&self, this: Try) {
+        if let Some(name) = this.name {
+            self.names.take_back(name);
         }
+        self.sources.take_back(this.source);
     }
 
     fn key(&self, of: impl Hash) -> u64 {
@@ -115,11 +136,7 @@ impl Failures {
     fn wait(&self, key: u64, now: MonoNanos) -> Duration {
         let failures = self.lock();
         let Some(failed) = failures.get(&key) else { return Duration::ZERO };
-        let since = now.since(failed.last);
-        if since >= SIGN_IN_FORGET {
-            return Duration::ZERO;
-        }
-        self.penalty(failed.count).saturating_sub(since)
+        self.penalty(failed.left(now)).saturating_sub(now.since(failed.last))
     }
 
     fn penalty(&self, count: u32) -> Duration {
@@ -129,22 +146,35 @@ impl Failures {
         }
     }
 
-    fn count(&self, key: u64, now: MonoNanos) {
+    fn count(&self, key: u64, now: MonoNanos) -> Counted {
         let mut failures = self.lock();
         if failures.len() >= SIGN_IN_FAILURES_MAX && !failures.contains_key(&key) {
-            failures.retain(|_, failed| now.since(failed.last) < SIGN_IN_FORGET);
+            failures.retain(|_, failed| failed.left(now) > 0);
             if failures.len() >= SIGN_IN_FAILURES_MAX {
                 // Few failures and long ago are the least loss.
-                let least = failures.iter().min_by_key(|(_, failed)| (failed.count, failed.last));
+                let least = failures.iter().min_by_key(|(_, failed)| (failed.left(now), failed.last));
                 let least = least.map(|(key, _)| *key);
                 least.and_then(|key| failures.remove(&key));
             }
         }
-        let failed = failures.entry(key).or_insert(Failed { count: 0, last: now });
-        if now.since(failed.last) >= SIGN_IN_FORGET {
-            failed.count = 0;
-        }
-        *failed = Failed { count: failed.count.saturating_add(1), last: now };
+        let before = failures.get(&key).copied();
+        let left = before.map_or(0, |failed| failed.left(now));
+        failures.insert(key, Failed { count: left.saturating_add(1), last: now });
+        Counted { key, at: now, before }
+    }
+
+    fn take_back(&self, counted: Counted) {
+        let mut failures = self.lock();
+        let Some(failed) = failures.get(&counted.key).copied() else { return };
+        let left = counted.before.map_or(0, |before| before.left(counted.at));
+        let alone = failed == Failed { count: left.saturating_add(1), last: counted.at };
+        // Others failed since: the wait runs from the last of them.
+        let fewer = || Failed { count: failed.count.saturating_sub(1), ..failed };
+        let after = if alone { counted.before } else { Some(fewer()) };
+        match after.filter(|failed| failed.count > 0) {
+            Some(failed) => failures.insert(counted.key, failed),
+            None => failures.remove(&counted.key),
+        };
     }
 }
 
@@ -203,11 +233,53 @@ mod tests {
         assert!(slowing.begin("another", address(2), at(1)).is_ok());
         assert!(slowing.begin_nameless(address(1), at(1)).is_err());
         assert!(slowing.begin_nameless(address(2), at(1)).is_ok());
-        assert!(slowing.begin("another", address(1), at(1 + SIGN_IN_FORGET.as_secs())).is_ok());
+        assert!(slowing.begin("another", address(1), at(1 + SIGN_IN_FORGIVEN_EVERY.as_secs())).is_ok());
         let six = |text: &str| source(text.parse().unwrap());
         assert_eq!(six("2001:db8::1"), six("2001:db8::ffff:2"));
         assert_ne!(six("2001:db8::1"), six("2001:db8:0:1::1"));
         assert_eq!(six("::ffff:192.0.2.1"), address(1));
+    }
+
+    #[test]
+    fn the_slips_of_an_office_in_a_day_keep_nobody_out() {
+        let slowing = Slowing::default();
+        let every = SIGN_IN_FORGIVEN_EVERY.as_secs();
+        for slip in 0..100 {
+            slowing.begin(&format!("name {slip}"), address(1), at(slip * every)).unwrap();
+            let right = slowing.begin("honest", address(1), at(slip * every)).unwrap();
+            slowing.succeeded(right);
+        }
+    }
+
+    #[test]
+    fn who_keeps_guessing_gets_no_more_than_a_guess_each_time_one_is_forgiven() {
+        let slowing = Slowing::default();
+        let day = 86_400;
+        let guesses = (0..day).filter(|second| {
+            slowing.begin(&format!("name {second}"), address(1), at(*second)).is_ok()
+        });
+        let most = u64::from(SIGN_IN_FREE_PER_SOURCE) + 20 + day / SIGN_IN_FORGIVEN_EVERY.as_secs();
+        assert!((guesses.count() as u64) <= most);
+    }
+
+    #[test]
+    fn what_nobody_could_judge_and_what_was_right_leave_no_trace() {
+        let slowing = Slowing::default();
+        for _ in 0..SIGN_IN_FREE_PER_SOURCE {
+            let this = slowing.begin("busy", address(1), at(0)).unwrap();
+            slowing.undecided(this);
+        }
+        assert!(slowing.names.lock().is_empty() && slowing.sources.lock().is_empty());
+        for second in 0..u64::from(SIGN_IN_FREE_PER_SOURCE) + 3 {
+            let _ = slowing.begin(&format!("name {second}"), address(1), at(0));
+        }
+        let of_source = |slowing: &Slowing| slowing.sources.lock().values().next().copied();
+        let before = of_source(&slowing);
+        assert!(before.is_some());
+        let right = slowing.begin("mine", address(1), at(1_000)).unwrap();
+        assert_ne!(of_source(&slowing), before);
+        slowing.succeeded(right);
+        assert_eq!(of_source(&slowing), before);
     }
 
     #[test]
