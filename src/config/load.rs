@@ -123,7 +123,7 @@ fn scalar(value: &toml::Value) -> String {
 
 /// Environment and flags write a list with commas, where a key takes one.
 fn split_list(key: &str, value: &str) -> Vec<String> {
-    if matches!(key, "ingest.server_names" | "http.oidc_grants") {
+    if matches!(key, "ingest.server_names" | "http.oidc_grants" | "http.trusted_proxies") {
         value.split(',').map(|item| item.trim().to_owned()).collect()
     } else {
         vec![value.to_owned()]

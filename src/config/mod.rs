@@ -82,6 +82,8 @@ mod used {
         pub listen: SocketAddr,
         /// Plain HTTP on an address that others can reach.
         pub plain_beyond_loopback: bool,
+        /// Proxies that are believed when they say where a request comes from.
+        pub trusted_proxies: Vec<ipnet::IpNet>,
         /// Where the certificate of HTTPS comes from.
         pub tls: TlsMode,
         /// PEM file with the certificate chain, leaf first.
@@ -224,6 +226,7 @@ mod used {
                 http: Http {
                     listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
                     plain_beyond_loopback: false,
+                    trusted_proxies: Vec::new(),
                     tls: TlsMode::Off,
                     tls_certificate: None,
                     tls_key: None,

@@ -174,7 +174,7 @@ struct Gate {
 }
 
 async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let caller = match gate.admit(Asked::of(&request, gate.app.sign_in.config.secure)).await {
+    let caller = match gate.admit(Asked::of(&request, &gate.app.sign_in.config)).await {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };

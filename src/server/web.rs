@@ -26,6 +26,9 @@ pub fn http_config(
             requests_per_second: http.requests_per_second,
             // Beyond loopback it is a proxy that adds TLS.
             secure: http.plain_beyond_loopback || proxied || http.tls != TlsMode::Off,
+            behind_proxy: !http.trusted_proxies.is_empty()
+                || http.tls == TlsMode::Off && (http.plain_beyond_loopback || proxied),
+            trusted_proxies: http.trusted_proxies.clone(),
         },
         oidc: oidc_config(http)?,
         tls: certificate_source(config, authority, clock),

@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::extract::Request;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::SignInConfig;
+use super::forwarded::{X_FORWARDED_FOR, client};
 use super::secrets::{hash, token_hash};
 use super::sessions::Session;
 use super::slowing::source;
@@ -25,8 +28,7 @@ use crate::time::Now;
 pub(in crate::http) const CSRF: HeaderName = HeaderName::from_static("x-fleetpulse-csrf");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What proxies add. Who came through one is not on this machine, whatever the connection says.
-const FORWARDED: [HeaderName; 3] =
-    [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-real-ip")];
+const FORWARDED: [HeaderName; 3] = [header::FORWARDED, X_FORWARDED_FOR, HeaderName::from_static("x-real-ip")];
 
 /// The cookie's name.
 pub(in crate::http) fn cookie_name(secure: bool) -> &'static str {
@@ -43,22 +45,25 @@ pub(in crate::http) struct Asked {
     writes: bool,
     /// `Some(true)`: a page of ours; `Some(false)`: a foreign page; `None`: it does not say.
     own_page: Option<bool>,
-    forwarded: bool,
+    /// By a program on this machine that means this machine.
+    here: bool,
 }
 
 impl Asked {
-    pub(in crate::http) fn of(request: &Request, secure: bool) -> Asked {
+    pub(in crate::http) fn of(request: &Request, config: &SignInConfig) -> Asked {
         let headers = request.headers();
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+        // Every connection has a peer; without one it is nobody's machine.
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let forwarded = FORWARDED.iter().any(|name| headers.contains_key(name));
         Asked {
-            // Every connection has a peer; without one it is nobody's machine.
-            address: peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            address: client(peer, headers, &config.trusted_proxies),
             bearer: bearer(headers),
-            cookie: cookie(headers, cookie_name(secure)).map(|value| hash(&value)),
+            cookie: cookie(headers, cookie_name(config.secure)).map(|value| hash(&value)),
             csrf: headers.get(CSRF).and_then(|value| value.to_str().ok()).map(str::to_owned),
             writes: !matches!(*request.method(), Method::GET | Method::HEAD),
             own_page: own_page(headers),
-            forwarded: FORWARDED.iter().any(|name| headers.contains_key(name)),
+            here: peer.is_loopback() && !forwarded && !config.behind_proxy && names_this_machine(headers),
         }
     }
 
@@ -164,7 +169,7 @@ impl Asked {
     fn may_read_metrics(&self, app: &App) -> bool {
         match app.sign_in.config.metrics {
             MetricsAccess::Everywhere => true,
-            MetricsAccess::Loopback => self.address.is_loopback() && !self.forwarded,
+            MetricsAccess::Loopback => self.here,
             MetricsAccess::Nowhere => false,
         }
     }
@@ -232,6 +237,18 @@ pub(in crate::http) fn cookie(headers: &HeaderMap, name: &str) -> Option<String>
     });
     let value = found.next()?;
     found.next().is_none().then_some(value)
+}
+
+/// A page of somebody's that has a name pointing here (DNS rebinding) sends that name along.
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else {
+        return false;
+    };
+    let name = authority.host();
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn own_page(headers: &HeaderMap) -> Option<bool> {
@@ -302,6 +319,22 @@ mod tests {
             assert_eq!(is(&[("origin", origin), ("host", "h:1")]), Some(false), "{origin}");
         }
         assert_eq!(is(&[("origin", "https://")]), Some(false));
+    }
+
+    #[test]
+    fn this_machine_is_told_from_names_that_point_to_it() {
+        let is = |pairs: &[(&str, &str)]| names_this_machine(&headers(pairs));
+        assert!(is(&[]));
+        for host in
+            ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.8.9.1", "[::1]:8080", "[::ffff:127.0.0.1]"]
+        {
+            assert!(is(&[("host", host)]), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "", "[::2]", "a b"]
+        {
+            assert!(!is(&[("host", host)]), "{host}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! What is kept of secrets are hashes. What strangers can fill (failures, rates, sessions) has a bound.
 
 pub(super) mod asked;
+mod forwarded;
 pub(super) mod oidc;
 pub(super) mod passwords;
 pub(super) mod rates;
@@ -37,7 +38,7 @@ use setup::Setup;
 use slowing::Slowing;
 
 /// What is configured of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SignInConfig {
     /// A session ends when it is not used for so long.
     pub session_idle: Duration,
@@ -49,6 +50,10 @@ pub struct SignInConfig {
     pub requests_per_second: u32,
     /// Browsers reach the server by TLS, its own or a proxy's: cookies say so.
     pub secure: bool,
+    /// A proxy stands before the server: who comes from this machine may be anybody.
+    pub behind_proxy: bool,
+    /// Proxies that are believed when they say where a request comes from.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 /// Everything that signing in keeps.
@@ -76,10 +81,10 @@ struct Refusals {
 impl SignIn {
     pub(super) fn new(config: SignInConfig) -> SignIn {
         SignIn {
-            config,
             sessions: Sessions::new(config.session_idle, config.session_longest),
             slowing: Slowing::default(),
             rates: Rates::new(config.requests_per_second),
+            config,
             setup: Setup::default(),
             hashing: Arc::new(Semaphore::new(PASSWORD_HASHES_MAX)),
             refusals: Mutex::default(),

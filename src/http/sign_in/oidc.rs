@@ -29,7 +29,8 @@ use ureq::tls::Certificate;
 
 use crate::fleet::{Grant, Role, Scope};
 use crate::limits::{
-    OIDC_ANSWER_BYTES_MAX, OIDC_FAILED_KEEP, OIDC_FLOW_LIFE, OIDC_METADATA_AGAIN, OIDC_METADATA_LIFE, OIDC_TIMEOUT,
+    OIDC_ANSWER_BYTES_MAX, OIDC_FAILED_KEEP, OIDC_FLOW_LIFE, OIDC_METADATA_AGAIN, OIDC_METADATA_LIFE,
+    OIDC_TIMEOUT,
 };
 use crate::time::MonoNanos;
 

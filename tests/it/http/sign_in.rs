@@ -273,6 +273,31 @@ fn metrics_are_for_this_machine_unless_told_otherwise() {
 }
 
 #[test]
+fn behind_a_proxy_this_machine_is_nobody_and_addresses_are_the_clients() {
+    let proxied = Rig::start_with(|config| config.http.public_url = Some("https://fleet.example".into()));
+    assert_eq!(proxied.send_with("GET", "/metrics", &[], None).status, 401);
+    let trusting =
+        Rig::start_with(|config| config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]);
+    assert_eq!(trusting.send_with("GET", "/metrics", &[], None).status, 401);
+    // Guesses from one client slow nobody else behind the same proxy; what a client writes itself is not believed.
+    let names = |rig: &Rig, from: &str, name: &str| {
+        let body = json!({"name": name, "password": "wrong wrong wrong"});
+        rig.send_with("POST", "/api/v1/session", &[("X-Forwarded-For", from)], Some(&body)).status
+    };
+    for number in 0..SIGN_IN_FREE_PER_SOURCE {
+        let forged = format!("203.0.113.{number}, 192.0.2.1");
+        assert_eq!(names(&trusting, &forged, &format!("name {number}")), 401);
+    }
+    assert_eq!(names(&trusting, "192.0.2.1", "ada"), 429, "that one is slowed");
+    assert_eq!(names(&trusting, "192.0.2.2", "ada"), 401, "another is not");
+    let rig = Rig::start();
+    for number in 0..SIGN_IN_FREE_PER_SOURCE {
+        assert_eq!(names(&rig, &format!("203.0.113.{number}"), &format!("name {number}")), 401);
+    }
+    assert_eq!(names(&rig, "203.0.113.200", "ada"), 429, "without trust the header says nothing");
+}
+
+#[test]
 fn who_asks_too_often_is_told_when_to_go_on() {
     let rig = Rig::start_with(|config| config.http.requests_per_second = 1);
     let mut statuses = (0..20).map(|_| rig.get("/api/v1/session").status);
