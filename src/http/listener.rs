@@ -22,6 +22,7 @@ use super::app::App;
 use super::connections::{Connection, Entered, served_by};
 use super::counters::count;
 use super::tls::Tls;
+use super::told::Told;
 use super::watched::Watched;
 use crate::limits::{
     HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX, HTTP_TLS_LOOK_EVERY, HTTP_TLS_TIMEOUT,
@@ -50,7 +51,7 @@ pub(super) async fn run(listener: TcpListener, router: Router, app: Arc<App>, st
         match accepted {
             Ok((stream, peer)) => {
                 count(&app.counters.accepted);
-                let (entered, evicted) = app.connections.enter(app.clock.mono());
+                let (entered, evicted) = app.connections.enter(peer.ip(), app.clock.mono());
                 if evicted {
                     count(&app.counters.evicted);
                 }
@@ -123,7 +124,7 @@ async fn drive(
     connection: Arc<Connection>,
     stop: CancellationToken,
 ) {
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(Told::new(stream, Arc::clone(&app)));
     let clock = Arc::clone(&app.clock);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         connection.request_begins(clock.mono());

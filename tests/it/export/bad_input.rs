@@ -22,7 +22,8 @@ fn status(answer: &str) -> u16 {
 fn rubbish_is_refused_and_nobody_else_notices() {
     let rig = Rig::start();
     let address = rig.server.http_addr();
-    let head = |rest: &str| format!("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{rest}\r\n");
+    let head =
+        |rest: &str| format!("GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{rest}\r\n");
     let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
         ("zeros", vec![0; 4_096], &[400]),
         ("ones", vec![0xff; 4_096], &[400]),
@@ -36,10 +37,10 @@ fn rubbish_is_refused_and_nobody_else_notices() {
         ("a folded header", head("x: a\r\n b\r\n").into_bytes(), &[200, 400]),
         ("a length that is none", head("Content-Length: -5\r\n").into_bytes(), &[400]),
         ("two lengths", head("Content-Length: 1\r\nContent-Length: 2\r\n").into_bytes(), &[400]),
-        ("a path with NUL", b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), &[400]),
+        ("a path with NUL", b"GET /\0 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), &[400]),
         (
             "a path that is no UTF-8",
-            b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec(),
+            b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_vec(),
             &[400, 404],
         ),
         (
@@ -57,6 +58,10 @@ fn rubbish_is_refused_and_nobody_else_notices() {
     for (what, request, valid) in cases {
         let answered = raw(address, &request);
         assert!(valid.contains(&status(&answered)), "{what}: {answered}");
+        if (400..500).contains(&status(&answered)) {
+            let told = answered.contains("application/problem+json") && answered.contains("\"code\":");
+            assert!(told, "{what}: {answered}");
+        }
         assert_eq!(rig.get("/livez").status, 200, "after {what}");
     }
 }
@@ -66,7 +71,7 @@ fn methods_and_paths_that_are_not_there_are_refused_by_name() {
     let rig = Rig::start();
     let address = rig.server.http_addr();
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
-        let request = format!("{method} /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("{method} /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let refused = answer(&raw(address, request.as_bytes()));
         assert_eq!(refused.status, 405, "{method}");
         assert_eq!(refused.header("allow"), Some("GET, HEAD"), "{method}");
@@ -74,11 +79,12 @@ fn methods_and_paths_that_are_not_there_are_refused_by_name() {
     }
     let body = "x".repeat(1 << 20);
     let post = format!(
-        "POST /api/v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     assert!([0, 405].contains(&status(&raw(address, post.as_bytes()))), "a body that nobody asked for");
-    let head = answer(&raw(address, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    let head =
+        answer(&raw(address, b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 
     for path in [
@@ -111,7 +117,7 @@ fn methods_and_paths_that_are_not_there_are_refused_by_name() {
 #[test]
 fn requests_behind_each_other_on_one_connection_are_all_answered() {
     let rig = Rig::start();
-    let requests = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /x HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let requests = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /x HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answers = raw(rig.server.http_addr(), requests.as_bytes());
     let statuses: Vec<u16> =
         answers.split("HTTP/1.1 ").skip(1).map(|one| one[..3].parse().unwrap()).collect();
@@ -129,7 +135,7 @@ fn connections_left_hanging_make_room_for_others() {
             let mut stream = connect(address);
             // Silent ones, and ones in the middle of a head.
             let begun: &[u8] =
-                if number % 2 == 0 { b"" } else { b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: " };
+                if number % 2 == 0 { b"" } else { b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: " };
             stream.write_all(begun).unwrap();
             stream
         })
@@ -175,7 +181,7 @@ fn who_does_not_read_holds_a_page_for_a_moment_only() {
     let unread: Vec<TcpStream> = (0..SENSOR_PAGES_MAX)
         .map(|_| {
             let mut stream = connect(address);
-            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
             let mut first = [0; 12];
             stream.read_exact(&mut first).unwrap();
             assert_eq!(&first, b"HTTP/1.1 200");
@@ -203,7 +209,7 @@ fn while_the_api_waits_probes_and_metrics_answer() {
     // Whoever asks the engine waits for it, and so do those behind them.
     let engine = rig.server.judge().engine();
     let request = format!(
-        "GET /api/v1/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        "GET /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
         rig.token
     );
     let mut waiting: Vec<TcpStream> = (0..HTTP_WORKERS)
