@@ -2,7 +2,8 @@
 //!
 //! Names and notes are free text, and a spreadsheet takes a cell that begins with one of a few signs for a formula.
 //! Such a cell gets an apostrophe in front: spreadsheets show the text without computing, and a program sees
-//! that it was marked.
+//! that it was marked. Where `;` separates the cells of a list, such a sign after `;` begins a cell as well, so it is
+//! marked there too. The server's files and the client's tables are written by this one writer.
 
 /// What a formula can begin with; the wide forms count in some languages.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
@@ -23,30 +24,33 @@ impl<'o> Line<'o> {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        let formula = text.starts_with(FORMULA);
-        let quoted = text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'));
-        if !quoted {
-            if formula {
-                self.out.push(b'\'');
-            }
-            self.out.extend_from_slice(text.as_bytes());
-            return;
-        }
-        self.out.push(b'"');
-        if formula {
-            self.out.push(b'\'');
-        }
-        for (place, part) in text.split('"').enumerate() {
-            if place > 0 {
-                self.out.extend_from_slice(b"\"\"");
-            }
-            self.out.extend_from_slice(part.as_bytes());
-        }
-        self.out.push(b'"');
+        cell(self.out, text);
     }
 
     pub(super) fn end(self) {
         self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends free text as one cell.
+pub(crate) fn cell(out: &mut Vec<u8>, text: &str) {
+    let quoted = text.bytes().any(|byte| matches!(byte, b',' | b'"' | b'\r' | b'\n'));
+    if quoted {
+        out.push(b'"');
+    }
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && FORMULA.contains(&c) {
+            out.push(b'\'');
+        }
+        begins = matches!(c, ';' | '\t');
+        if c == '"' {
+            out.push(b'"');
+        }
+        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    if quoted {
+        out.push(b'"');
     }
 }
 
@@ -76,5 +80,6 @@ mod tests {
         }
         assert_eq!(written(&["=1,\"x\""]), "\"'=1,\"\"x\"\"\"\r\n");
         assert_eq!(written(&["a=1"]), "a=1\r\n");
+        assert_eq!(written(&["a;=1;b", "c\t@d", ";"]), "a;'=1;b,c\t'@d,;\r\n");
     }
 }

@@ -175,7 +175,7 @@ impl Problem {
     pub(super) fn store(error: &crate::store::StoreError) -> Problem {
         tracing::warn!(%error, "an API answer could not be read from the store");
         let detail = format!("the store could not be read: {error}");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unreadable", detail)
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store-unreadable", detail).retry_after(5)
     }
 
     /// All workers are busy.

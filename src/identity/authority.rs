@@ -290,7 +290,13 @@ impl Authority {
         if let Some(text) = files::read(&path)? {
             let current = self.parse_server(&path, &text, &wanted);
             match current {
-                Ok(Some(certificate)) if certificate.not_after >= now.plus(SERVER_CERTIFICATE_LIFE / 3) => {
+                // Near the intermediate's own end no other one would live longer.
+                Ok(Some(certificate))
+                    if certificate.not_after
+                        >= now
+                            .plus(SERVER_CERTIFICATE_LIFE / 3)
+                            .min(to_the_second(self.intermediate_not_after)) =>
+                {
                     return Ok(certificate);
                 }
                 Ok(_) => {}
@@ -333,6 +339,11 @@ impl Authority {
         let same_issuer = text.contains(self.intermediate_pem.trim());
         Ok((same && same_issuer).then_some(ServerCertificate { chain, key, not_after }))
     }
+}
+
+/// As far as a certificate's date tells.
+fn to_the_second(at: UnixMillis) -> UnixMillis {
+    UnixMillis(at.0.div_euclid(1_000) * 1_000)
 }
 
 fn same_name(wanted: &SanType, name: &x509_parser::extensions::GeneralName<'_>) -> bool {

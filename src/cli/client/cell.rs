@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::cli::paint::{Paint, clean};
 use crate::health::Severity;
+use crate::http::csv;
 use crate::time::UnixMillis;
 
 /// A column of a table and of CSV, a line of one thing.
@@ -63,15 +64,15 @@ pub(super) fn cell(document: &Value, column: &Column, now: UnixMillis) -> String
     if text.is_empty() { "-".to_owned() } else { clean(&text) }
 }
 
-/// As a cell of CSV: in quotes where needed, and never a formula.
+/// As a cell of CSV: in quotes where needed, and never a formula; numbers are none.
 pub(super) fn csv_cell(document: &Value, column: &Column) -> String {
     let value = find(document, column.at);
-    let mut text = plain(value);
-    // A spreadsheet takes text that begins like this for a formula; numbers are none.
-    if !value.is_number() && text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        text.insert(0, '\'');
+    if value.is_number() {
+        return plain(value);
     }
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    let mut cell = Vec::new();
+    csv::cell(&mut cell, &plain(value));
+    String::from_utf8_lossy(&cell).into_owned()
 }
 
 /// Colours of words that are good or bad; `padded` is the text with its spaces.
