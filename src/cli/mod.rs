@@ -108,24 +108,29 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// With one of the exit codes ([`exit`]).
+    fn of(code: u8, message: impl ToString) -> Failure {
+        Failure { code, message: message.to_string(), document: None }
+    }
+
     /// The work failed.
     fn failed(message: impl ToString) -> Failure {
-        Failure { code: exit::FAILED, message: message.to_string(), document: None }
+        Failure::of(exit::FAILED, message)
     }
 
     /// The command line is wrong.
     fn usage(message: impl ToString) -> Failure {
-        Failure { code: exit::USAGE, message: message.to_string(), document: None }
+        Failure::of(exit::USAGE, message)
     }
 
     /// The configuration is wrong.
     fn config(message: impl ToString) -> Failure {
-        Failure { code: exit::CONFIG, message: message.to_string(), document: None }
+        Failure::of(exit::CONFIG, message)
     }
 
     /// A file is not what it should be.
     fn data(message: impl ToString) -> Failure {
-        Failure { code: exit::DATA, message: message.to_string(), document: None }
+        Failure::of(exit::DATA, message)
     }
 
     /// Something that programs are told too.
@@ -146,6 +151,7 @@ impl Failure {
         let code = match self.code {
             exit::USAGE => "usage",
             exit::CONFIG => "configuration",
+            exit::DATA => "bad-file",
             _ => "failed",
         };
         let document =
@@ -194,7 +200,11 @@ pub fn main() -> ExitCode {
             match failure.message.as_str() {
                 "" => {}
                 json if json.starts_with('{') => eprintln!("{json}"),
-                message => eprintln!("fleetpulse: {message}"),
+                // Line by line: what it repeats may be from a file or a server that nobody trusts.
+                message => {
+                    let lines: Vec<String> = message.lines().map(paint::clean).collect();
+                    eprintln!("fleetpulse: {}", lines.join("\n"));
+                }
             }
             ExitCode::from(failure.code)
         }

@@ -11,7 +11,9 @@ use tokio::sync::Semaphore;
 use super::app::App;
 use super::counters::count;
 use super::problem::Problem;
-use crate::limits::{HTTP_ANSWER_TIMEOUT, HTTP_WORKER_WAIT, HTTP_WORKERS, HTTP_WORKERS_PROVIDER, HTTP_WORKERS_RESERVED};
+use crate::limits::{
+    HTTP_ANSWER_TIMEOUT, HTTP_WORKER_WAIT, HTTP_WORKERS, HTTP_WORKERS_PROVIDER, HTTP_WORKERS_RESERVED,
+};
 
 /// Places.
 pub(super) struct Workers {

@@ -95,10 +95,15 @@ pub enum ActivationError {
         field: &'static str,
     },
     /// Past its date.
-    #[error("the file was good until {until}; download another one")]
+    #[error(
+        "the file was good until {until}, and by this host's clock it is {now}; if that is right, download another file, \
+         and if not, set the clock (NTP)"
+    )]
     Expired {
         /// Its last instant.
         until: String,
+        /// What this host's clock says.
+        now: String,
     },
 }
 
@@ -266,7 +271,7 @@ impl ActivationFile {
         };
         TrustBundle::from_pem(&file.trust).map_err(|_| ActivationError::Field { field: "trust" })?;
         if file.expires_at < now {
-            return Err(ActivationError::Expired { until: written(file.expires_at) });
+            return Err(ActivationError::Expired { until: written(file.expires_at), now: written(now) });
         }
         Ok(file)
     }

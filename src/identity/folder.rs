@@ -49,9 +49,13 @@ impl IdentityFolder {
     pub fn take(&self, chain_pem: &str, trust_pem: Option<&str>) -> Result<ClientIdentity, TrustError> {
         let next = self.0.join(NEXT_KEY);
         let key = ClientKey::from_pem(&files::read_private(&next)?)?;
-        let trust_bundle_pem = match trust_pem {
-            Some(pem) => pem.to_owned(),
-            None => files::read_existing(&self.0.join(ClientIdentity::TRUST))?,
+        let here = files::read(&self.0.join(ClientIdentity::TRUST))?;
+        let trust_bundle_pem = match (trust_pem, here) {
+            // A server that was restored from a backup may give an older one; a root that is known is not forgotten.
+            (Some(new), Some(here)) if generation(new)? < generation(&here).unwrap_or(0) => here,
+            (Some(new), _) => new.to_owned(),
+            (None, Some(here)) => here,
+            (None, None) => files::read_existing(&self.0.join(ClientIdentity::TRUST))?,
         };
         let identity = ClientIdentity {
             cert_chain_pem: chain_pem.to_owned(),
@@ -85,11 +89,10 @@ impl IdentityFolder {
         identity.trust_bundle_pem = trust_pem.to_owned();
         Ok(identity)
     }
+}
 
-    /// Keeps the key of a sensor that never asks for a certificate.
-    pub fn keep_key(&self) -> Result<(), TrustError> {
-        finish(&self.0)
-    }
+fn generation(trust_pem: &str) -> Result<u32, TrustError> {
+    Ok(TrustBundle::from_pem(trust_pem)?.generation)
 }
 
 /// The new key takes its place.

@@ -1,17 +1,20 @@
 //! `fleetpulse agent activate`: from an activation file to a sensor that can start.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{Failure, ca, logging, verify};
+use crate::cli::paint::clean;
+use crate::cli::{Failure, ca, exit, logging, verify};
 use crate::config::{Log, LogFormat};
 use crate::identity::{
-    ActivationError, ActivationFile, ClientIdentity, IdentityFolder, TrustBundle, from_base64url,
+    ActivationError, ActivationFile, ClientIdentity, IdentityFolder, PeerIdentity, TrustBundle,
+    from_base64url,
 };
-use crate::limits::ACTIVATION_FILE_BYTES_MAX;
+use crate::limits::{ACTIVATION_FILE_BYTES_MAX, CERTIFICATE_BACKDATE};
 use crate::sensor::{EnrolFailure, Enrolment, Socket, respond_offline};
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SystemClock, UnixMillis};
 
 /// The configuration that is written beside the identity.
 pub(super) const CONFIG: &str = "agent.toml";
@@ -20,16 +23,16 @@ const RESPONSE: &str = "activation-response.json";
 /// Flags of `agent activate`.
 #[derive(Args)]
 #[command(after_help = "\
-The key is made here and never leaves this host. Exit code 0: the sensor can start. 1: refused, or the server could not \
-be reached; the message says what to do. 65: the file is no activation file, was changed, or is too old. The same file \
-can be used again on this host with the same --out, should the answer have been lost.")]
+The key is made here and never leaves this host. Exit code 0: the sensor can start. 3: the server refused; 5: it could \
+not be reached; the message says what to do. 65: the file is no activation file, was changed, or is too old. The same \
+file can be used again on this host with the same --out, should something have broken off.")]
 pub(super) struct Activate {
     /// The activation file; - reads it from standard input
     #[arg(value_name = "FILE", required_unless_present = "inline")]
     file: Option<PathBuf>,
-    /// The activation file itself as base64url, as the server gives it for a command to paste
-    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
-    inline: Option<String>,
+    /// Standard input is the activation file as base64url, as in the command that the server gives to paste
+    #[arg(long, conflicts_with = "file")]
+    inline: bool,
     /// Folder for key, certificate, trust bundle and agent.toml; default: named after the sensor, here
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -89,8 +92,16 @@ impl Activate {
                 ),
             });
         }
-        let identity = self.online(&file, &folder, clock)?;
-        write_config(&file, folder.path())?;
+        // A configuration that can't be taken over is told before the file is used up.
+        let config = config_with(&file, folder.path())?;
+        let identity = match made_with(&file, folder.path(), clock.unix()) {
+            Some(identity) => {
+                self.tell("this folder holds the certificate that the file is good for");
+                identity
+            }
+            None => self.online(&file, &folder, clock)?,
+        };
+        write(&folder.path().join(CONFIG), &config)?;
         let leaf = identity.leaf().map_err(Failure::failed)?;
         let until = jiff::Timestamp::from_millisecond(leaf.not_after.0).map_err(Failure::failed)?;
         let shown = folder.path().display();
@@ -127,8 +138,7 @@ impl Activate {
     ) -> Result<serde_json::Value, Refused> {
         let response = respond_offline(file, folder, clock.unix()).map_err(Failure::failed)?;
         let path = folder.path().join(RESPONSE);
-        std::fs::write(&path, response)
-            .map_err(|error| Failure::failed(format!("{}: {error}; give another --out", path.display())))?;
+        write(&path, &response)?;
         self.tell(&format!(
             "carry {} to the server: upload it on the sensor's page or with the API",
             path.display()
@@ -139,28 +149,33 @@ impl Activate {
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Refused> {
-        use std::io::Read as _;
-        if let Some(text) = &self.inline {
-            return Ok(from_base64url(text.trim()).ok_or_else(|| {
-                Failure::usage("--inline: this is not the whole text that the server gave; copy it again")
-            })?);
-        }
         match self.file.as_deref() {
             Some(path) if path != Path::new("-") => Ok(verify::read(path)?),
-            _ => {
-                let mut bytes = Vec::new();
-                let most = ACTIVATION_FILE_BYTES_MAX as u64 + 1;
-                std::io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(Failure::failed)?;
-                Ok(bytes)
+            // As base64url it is a third longer.
+            _ if self.inline => {
+                let text = standard_input(ACTIVATION_FILE_BYTES_MAX * 4 / 3 + 4)?;
+                let text = std::str::from_utf8(&text).ok().map(str::trim);
+                Ok(text.and_then(from_base64url).ok_or_else(|| {
+                    Failure::data("this is not the whole text that the server gave; copy the command again")
+                })?)
             }
+            _ => Ok(standard_input(ACTIVATION_FILE_BYTES_MAX)?),
         }
     }
 
     fn tell(&self, line: &str) {
         if !self.json {
-            println!("{line}");
+            println!("{}", clean(line));
         }
     }
+}
+
+/// Standard input, to one byte beyond what it may have.
+fn standard_input(most: usize) -> Result<Vec<u8>, Failure> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(most as u64 + 1).read_to_end(&mut bytes).map_err(Failure::failed)?;
+    Ok(bytes)
 }
 
 /// A failure with its stable code.
@@ -191,24 +206,46 @@ impl From<EnrolFailure> for Refused {
             EnrolFailure::NoServer => "no-server",
             EnrolFailure::Identity(_) | EnrolFailure::Client(_) => "failed",
         };
-        Refused { code, failure: Failure::failed(error) }
+        let exit = match &error {
+            EnrolFailure::Refused { .. } => exit::REFUSED,
+            EnrolFailure::Unreachable { .. } => exit::UNREACHABLE,
+            _ => exit::FAILED,
+        };
+        Refused { code, failure: Failure::of(exit, error) }
     }
 }
 
-/// Writes what the agent needs to start; what else a configuration from before says stays.
-fn write_config(file: &ActivationFile, folder: &Path) -> Result<(), Failure> {
+/// The identity in the folder, when this file made it: it is the sensor's, in date, and younger than the file. Then only
+/// what comes after the certificate is left to do.
+fn made_with(file: &ActivationFile, folder: &Path, now: UnixMillis) -> Option<ClientIdentity> {
+    let identity = ClientIdentity::read(folder).ok().filter(ClientIdentity::key_fits)?;
+    let leaf = identity.leaf().ok()?;
+    let made = leaf.not_before.plus(CERTIFICATE_BACKDATE);
+    // The certificate's date has no milliseconds.
+    let younger = made.plus(Duration::from_secs(1)) > file.issued_at;
+    (leaf.identity == PeerIdentity::Sensor(file.sensor) && leaf.in_date(now) && younger).then_some(identity)
+}
+
+/// What the agent needs to start; what else a configuration from before says stays.
+fn config_with(file: &ActivationFile, folder: &Path) -> Result<Vec<u8>, Failure> {
     let path = folder.join(CONFIG);
+    let wrong = |error: String| {
+        Failure::config(format!("{}: {error}; mend or remove it, and activate again", path.display()))
+    };
     let mut table: toml::Table = match std::fs::read_to_string(&path) {
-        Ok(text) => text.parse().map_err(|error| {
-            Failure::config(format!("{}: {error}; mend or remove it, and activate again", path.display()))
-        })?,
-        Err(_) => toml::Table::new(),
+        Ok(text) => text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => toml::Table::new(),
+        Err(error) => return Err(wrong(error.to_string())),
     };
     let list = |values: &[String]| toml::Value::from(values.to_vec());
     table.insert("servers".to_owned(), list(&file.servers));
     table.insert("enrol_servers".to_owned(), list(&file.enrol));
     table.insert("server_name".to_owned(), file.server_name.clone().into());
     table.insert("identity_dir".to_owned(), folder.to_string_lossy().into_owned().into());
-    std::fs::write(&path, table.to_string())
+    Ok(table.to_string().into_bytes())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes)
         .map_err(|error| Failure::failed(format!("{}: {error}; give another --out", path.display())))
 }

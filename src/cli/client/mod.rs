@@ -27,7 +27,7 @@ mod sensors;
 mod sites;
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
@@ -45,7 +45,7 @@ pub(super) use sites::Sites;
 use self::cell::Column;
 use self::http::{Call, Http};
 use self::output::{Format, List, Out};
-use self::profile::{Secret, Target, check_token, read_token};
+use self::profile::{Secret, Target, check_token, is_private, read_token};
 use super::Failure;
 use crate::limits::{CLIENT_ITEMS_MAX, TOKEN_FILE_BYTES_MAX};
 
@@ -86,31 +86,46 @@ pub(super) struct Remote {
 
 impl Remote {
     fn token(&self) -> Result<Option<Secret>, Failure> {
-        match &self.token_file {
-            Some(path) if path.as_os_str() == "-" => {
-                let mut line = String::new();
-                let stdin = std::io::Read::take(std::io::stdin(), TOKEN_FILE_BYTES_MAX);
-                let read = std::io::BufReader::new(stdin).read_line(&mut line);
-                read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
-                check_token(line.trim())
-                    .map(Some)
-                    .map_err(|wrong| Failure::config(format!("standard input: {wrong}")))
-            }
-            Some(path) => read_token(path).map(Some),
-            None => {
-                let Some(token) = std::env::var_os("FLEETPULSE_TOKEN").filter(|token| !token.is_empty())
-                else {
-                    return Ok(None);
-                };
-                let token = check_token(&token.to_string_lossy());
-                token.map(Some).map_err(|wrong| Failure::config(format!("FLEETPULSE_TOKEN: {wrong}")))
-            }
-        }
+        token_given(self.token_file.as_deref())
     }
 
     fn format(&self) -> Format {
         self.output.unwrap_or(if self.json { Format::Json } else { Format::Table })
     }
+}
+
+/// The token in a file, on standard input (`-`), or in the environment.
+fn token_given(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    match file {
+        Some(path) if path.as_os_str() == "-" => {
+            let mut line = String::new();
+            let stdin = std::io::Read::take(std::io::stdin(), TOKEN_FILE_BYTES_MAX);
+            let read = std::io::BufReader::new(stdin).read_line(&mut line);
+            read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
+            check_token(line.trim())
+                .map(Some)
+                .map_err(|wrong| Failure::config(format!("standard input: {wrong}")))
+        }
+        Some(path) => read_token(path).map(Some),
+        None => {
+            let Some(token) = std::env::var_os("FLEETPULSE_TOKEN").filter(|token| !token.is_empty()) else {
+                return Ok(None);
+            };
+            let token = check_token(&token.to_string_lossy());
+            token.map(Some).map_err(|wrong| Failure::config(format!("FLEETPULSE_TOKEN: {wrong}")))
+        }
+    }
+}
+
+/// The token that another program of ours sends to this address, under the client's rules for secrets.
+pub(super) fn token_for(url: &str, file: Option<&Path>) -> Result<Option<String>, Failure> {
+    let token = token_given(file)?;
+    if token.is_some() && !is_private(url) {
+        return Err(Failure::config(format!(
+            "{url} is plain HTTP to another host, so anybody between could read the token; give an https:// address"
+        )));
+    }
+    Ok(token.map(|Secret(token)| token))
 }
 
 /// How much of a list.

@@ -231,7 +231,7 @@ impl Remote {
 }
 
 /// Nobody between here and there can read along.
-fn is_private(url: &str) -> bool {
+pub(super) fn is_private(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
     uri.scheme_str() == Some("https") || uri.host().is_some_and(is_loopback)
 }

@@ -78,9 +78,10 @@ pub struct Load {
     /// Where that server tells about itself, such as http://127.0.0.1:8080
     #[arg(long, value_name = "URL", requires = "server")]
     http: Option<String>,
-    /// API token for it, where it does not tell without
-    #[arg(long, value_name = "TOKEN", requires = "server")]
-    token: Option<String>,
+    /// File with an API token for it, where it does not tell without; - for standard input [default:
+    /// FLEETPULSE_TOKEN]
+    #[arg(long, value_name = "FILE", requires = "server")]
+    token_file: Option<PathBuf>,
     /// What --prepare made
     #[arg(long, value_name = "DIR", requires = "server")]
     identities: Option<PathBuf>,

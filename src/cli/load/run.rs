@@ -13,6 +13,7 @@ use super::enlist::{Enlisted, enlist};
 use super::meter::{Between, Meter, Reading};
 use super::report::{Beats, Handshakes, Memory, Report};
 use super::{Failure, Load, Rate, Size, cores, identities, needs, say};
+use crate::cli::client::token_for;
 use crate::sensor::load::{GatewayRate, LoadTarget};
 use crate::server::data::DataDir;
 use crate::time::{Clock, SystemClock};
@@ -45,9 +46,10 @@ pub(super) fn run(load: &Load, size: Size) -> Result<(), Failure> {
             let (peers, size) = identities::read(folder, asked.0, asked.1)?;
             say(&needs::check(size, false)?);
             cores::pin(&load.cores)?;
+            let token = token_for(http, load.token_file.as_deref())?;
             let side = Side {
                 process: None,
-                meter: Meter::new(http, load.token.as_deref(), clock),
+                meter: Meter::new(http, token.as_deref(), clock),
                 empty_bytes: None,
                 _scratch: None,
             };

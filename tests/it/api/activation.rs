@@ -55,7 +55,10 @@ fn an_enterprise_sensor_gets_one_line_to_paste() {
     let id = api.made("/api/v1/sensors", &body)["id"].as_str().unwrap().to_owned();
     let answer = api.request("POST", &format!("/api/v1/sensors/{id}/activation-command")).send();
     let command = answer.json()["command"].as_str().unwrap().to_owned();
-    assert!(command.starts_with("fleetpulse agent activate ") && command.lines().count() == 1, "{command}");
+    assert!(
+        command.ends_with(" | fleetpulse agent activate --inline") && command.lines().count() == 1,
+        "{command}"
+    );
     assert_eq!(answer.json()["generation"], 1);
 }
 

@@ -46,15 +46,26 @@ fn a_file_makes_a_sensor_and_a_second_machine_is_refused_and_shown() {
 
     // Another machine with the same file; the first one stays as it is.
     let (code, said) = activate(&file, &rig.out("second"));
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("token-used") && said.contains("another machine"), "{said}");
     assert!(!std::path::Path::new(&rig.out("second")).join("certificate.pem").exists());
     let attempts = rig.attempts(id);
     assert_eq!((attempts.len(), &*attempts[0].code, &*attempts[0].from), (1, "token-used", "127.0.0.1"));
     assert_eq!(rig.outcomes(EnrolRefusal::TokenUsed), 1);
-    // The same machine again: its answer may have been lost.
-    let (code, said) = activate(&file, &rig.out("first"));
-    assert_eq!(code, Some(1), "a new key, since the old one is in use: {said}");
+    // The same machine again: something may have broken off after the certificate was there.
+    let config = std::path::Path::new(&out).join("agent.toml");
+    std::fs::write(&config, "servers = [").expect("written");
+    let (code, said) = activate(&file, &out);
+    assert_eq!(code, Some(78), "{said}");
+    std::fs::remove_file(&config).expect("removed");
+    let (code, said) = activate(&file, &out);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(std::fs::read_to_string(&config).expect("written").contains("enrol_servers"));
+    assert_eq!(
+        ClientIdentity::read(out.as_ref()).expect("an identity").leaf().unwrap(),
+        identity.leaf().unwrap()
+    );
+    assert_eq!((rig.attempts(id).len(), rig.outcomes(EnrolRefusal::TokenUsed)), (1, 1), "nobody was asked");
     rig.until_heartbeats(id);
     agent.signal(Signal::TERM);
 }
@@ -252,12 +263,17 @@ fn one_line_activates_an_enterprise_sensor() {
     let id = rig.onboard("office", SensorType::EnterpriseIot);
     let issued = rig.issue(id);
     let command = issued.command();
-    let words: Vec<&str> = command.split(' ').collect();
-    assert_eq!(words[..4], ["fleetpulse", "agent", "activate", "--inline"]);
     let out = rig.out("office");
-    let (code, said) = run(&[&words[1..], &["--out", &out, "--json"]].concat());
-    assert_eq!(code, Some(0), "{said:?}");
-    let said: serde_json::Value = serde_json::from_str(&said[0]).expect("one JSON object");
+    // As somebody would paste it, with a folder of our own.
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_fleetpulse")).parent().expect("a folder");
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    let pasted = std::process::Command::new("sh")
+        .args(["-c", &format!("{command} --out {out} --json")])
+        .env("PATH", path)
+        .output()
+        .expect("a shell");
+    assert!(pasted.status.success(), "{pasted:?}");
+    let said: serde_json::Value = serde_json::from_slice(&pasted.stdout).expect("one JSON object");
     assert_eq!(said["sensor"].as_str(), Some(id.to_string().as_str()));
     let agent = rig.agent(&out);
     rig.until_heartbeats(id);
