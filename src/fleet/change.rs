@@ -88,6 +88,18 @@ impl Change {
             }),
         }
     }
+
+    /// Whether it may change what somebody may do. Names, and that a token was used, change nothing of that.
+    pub fn is_of_access(&self) -> bool {
+        fn differs<T, W: PartialEq>(edit: &Edit<T>, what: impl Fn(&T) -> W) -> bool {
+            edit.before.as_ref().map(&what) != edit.after.as_ref().map(&what)
+        }
+        match self {
+            Change::User(edit) => differs(edit, |user| (user.disabled, user.grants.clone())),
+            Change::Token(edit) => differs(edit, |token| (token.owner, token.expires, token.grants.clone())),
+            _ => false,
+        }
+    }
 }
 
 macro_rules! event_codes {

@@ -89,6 +89,14 @@ impl App {
     }
 }
 
+impl App {
+    /// A number that is another one whenever somebody may do more or less than before, by a change of the register or
+    /// because a session was ended. Two loads; what only time ends is not in it.
+    pub(super) fn access_changes(&self) -> u64 {
+        self.backend.access_changes().wrapping_add(self.sign_in.sessions.ended())
+    }
+}
+
 /// The server's figures and our own.
 struct AllFigures {
     backend: Arc<dyn Backend>,

@@ -99,6 +99,10 @@ pub trait Backend: Source {
     /// The register, if no change is being taken in at this moment. May be called on the thread that drives sockets.
     fn try_register(&self) -> Option<RwLockReadGuard<'_, Register>>;
 
+    /// How often it changed what users and tokens may do, without waiting for anybody. Counted after the register has the
+    /// change and before the change is acknowledged.
+    fn access_changes(&self) -> u64;
+
     /// The table that lists of sensors are made from, locked for reading. Commands wait meanwhile, so not for long; and
     /// the register must not be waited for with it in hand.
     fn grid(&self) -> RwLockReadGuard<'_, Grid>;

@@ -180,6 +180,7 @@ impl Http {
             .name("http".into())
             .spawn(move || {
                 runtime.spawn(events::follow(Arc::clone(&served), stopped.clone()));
+                runtime.spawn(events::watch_access(Arc::clone(&served), stopped.clone()));
                 runtime.block_on(listener::run(listener, router, served, stopped));
                 runtime.shutdown_timeout(STOP_WAIT);
             })

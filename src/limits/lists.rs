@@ -23,11 +23,12 @@ pub const EXPORTS_MAX: usize = 4;
 pub const EVENT_STREAMS_MAX: usize = 200;
 /// When a client that found no place among them may come back.
 pub const EVENT_STREAMS_RETRY: Duration = Duration::from_secs(10);
-/// A stream of events ends after this, and its client comes back: rights may have changed.
+/// A stream of events ends after this, and its client comes back: no answer lasts for ever.
 pub const EVENT_STREAM_LIFE: Duration = Duration::from_secs(3_600);
 /// Time between two signs of life of a stream on which nothing happens. Shorter than what an answer may take.
 pub const EVENT_HEARTBEAT_EVERY: Duration = Duration::from_secs(15);
-/// Time between two looks at the ends of the logs while somebody follows events.
+/// Time between two looks at the ends of the logs while somebody follows events, and at whether it was changed what
+/// somebody may see.
 pub const EVENT_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Time between two looks at what changed of live values.
 pub const EVENT_LIVE_EVERY: Duration = Duration::from_secs(1);

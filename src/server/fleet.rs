@@ -18,7 +18,7 @@ mod shown_tests;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
 pub use numbers::{Number, Numbers};
@@ -133,6 +133,8 @@ pub struct FleetService {
     /// When a quiet time begins or ends next, and when that was last looked at.
     quiet_next: AtomicI64,
     quiet_last: AtomicI64,
+    /// Batches so far that changed what somebody may do.
+    access_changes: AtomicU64,
 }
 
 /// What applies where the register says nothing.
@@ -184,6 +186,7 @@ impl FleetService {
             published: Published::new(policy),
             quiet_next: AtomicI64::new(i64::MAX),
             quiet_last: AtomicI64::new(i64::MIN),
+            access_changes: AtomicU64::new(0),
         };
         let register = service.register();
         service.show_all(&register, at)?;
@@ -218,6 +221,12 @@ impl FleetService {
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// How often it changed what somebody may do. Whoever reads the register after this sees all of these changes, and a
+    /// change is counted before its caller hears "done".
+    pub fn access_changes(&self) -> u64 {
+        self.access_changes.load(Ordering::Acquire)
     }
 
     /// The table that lists are made from, for reading. Whoever holds it must not wait for the register.
@@ -300,6 +309,9 @@ impl FleetService {
             .unwrap_or_else(PoisonError::into_inner)
             .fold(batch)
             .expect("a batch that the register made folds into it");
+        if batch.changes.iter().any(Change::is_of_access) {
+            self.access_changes.fetch_add(1, Ordering::Release);
+        }
         // Room was checked above, under the same lock.
         let to_close = self.show(batch, at).expect("room for every new sensor and gateway");
         if !to_close.is_empty()

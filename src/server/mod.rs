@@ -358,6 +358,14 @@ impl Server {
         self.http.local_addr()
     }
 
+    /// Serves HTTP once more, at another free port, by another clock: so that a test can play hours of sessions in a
+    /// moment. It has sessions of its own.
+    pub fn http_by(&self, clock: Arc<dyn Clock>) -> Result<Http, StartError> {
+        let mut config = web::http_config(&self.config, &self.authority, self.clock)?;
+        config.listen.set_port(0);
+        Ok(Http::start(config, Arc::clone(&self.view) as _, clock)?)
+    }
+
     /// What metrics and API tell of the server, now.
     pub fn figures(&self) -> Figures {
         self.view.figures()

@@ -144,6 +144,10 @@ impl Backend for View {
         self.fleet.try_register()
     }
 
+    fn access_changes(&self) -> u64 {
+        self.fleet.access_changes()
+    }
+
     fn grid(&self) -> RwLockReadGuard<'_, Grid> {
         self.fleet.grid()
     }

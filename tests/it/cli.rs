@@ -1,6 +1,6 @@
 //! The API's client as a program: the real binary against a real server.
 
-mod rig;
+pub mod rig;
 
 mod base;
 mod fleet;

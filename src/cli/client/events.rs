@@ -20,7 +20,8 @@ Examples:
   fleetpulse events sensors --json | jq -r 'select(.event == \"sensor\").data.sensor.name'
 
 Ends with Ctrl-C. With --json each event is one line: event, id, data. `snapshot` and `gap` say that something was missed: \
-read the list then. --after takes the id of the last event that was seen.
+read the list then. `end` says why the server ends it: the command goes on by itself, or fails when whoever asks may not \
+any more. --after takes the id of the last event that was seen.
 
 {EXIT_CODES}"))]
 pub(in crate::cli) struct Events {
@@ -146,6 +147,7 @@ impl Follow {
         if name.is_empty() && data.is_empty() {
             return Ok(false);
         }
+        let ended = if name == "end" { ended(&data) } else { Ok(()) };
         if client.out.format().is_json() {
             let data: Value = serde_json::from_str(&data).unwrap_or(Value::String(data));
             client.out.line(&json!({ "event": name, "id": id, "data": data }).to_string())?;
@@ -153,7 +155,19 @@ impl Follow {
             client.out.line(&format!("{:<9} {}", clean(&name), clean(&data)))?;
         }
         client.out.flush()?;
+        ended?;
         self.seen += 1;
         Ok(self.most.is_some_and(|most| self.seen >= most))
     }
+}
+
+/// What an `end` means for the command: the server says whether to come back.
+fn ended(data: &str) -> Result<(), Failure> {
+    let data: Value = serde_json::from_str(data).unwrap_or_default();
+    if data["again"] != false {
+        return Ok(());
+    }
+    let why = data["detail"].as_str().unwrap_or("whoever asks may not follow them any more");
+    let message = format!("events: the server ended the stream: {}", clean(why));
+    Err(Failure { code: exit::NOT_ALLOWED, message, document: None })
 }

@@ -9,6 +9,7 @@ use crate::fleet::{Change, Edit, Register, Sensor, Site, Zone};
 use crate::health::{OverallState, RuleId, rules_of};
 use crate::http::documents::{self, Reference};
 use crate::http::message_history;
+use crate::http::sign_in::standing::Over;
 use crate::http::times::rfc3339;
 use crate::limits::EVENT_LIVE_SENSORS;
 use crate::live::{Lifecycle, Verdict};
@@ -93,6 +94,58 @@ struct Snapshot<'s> {
     read: &'s str,
 }
 
+/// Why nothing comes after this.
+#[derive(Serialize)]
+struct EndOfStream {
+    reason: &'static str,
+    detail: &'static str,
+    again: bool,
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Who follows it may not any more.
+    Access(Over),
+    /// It lasted as long as one may.
+    Life,
+    /// The server stops.
+    Stop,
+    /// What comes next could not be read in time.
+    Busy,
+}
+
+impl End {
+    /// Reason, for programs; what it means, for people; whether the client may come back as it is.
+    fn told(self) -> (&'static str, &'static str, bool) {
+        let anew = false;
+        match self {
+            End::Access(Over::TokenDeleted) => {
+                ("token-deleted", "the API token was deleted; use another", anew)
+            }
+            End::Access(Over::TokenExpired) => {
+                ("token-expired", "the API token has expired; make a new one", anew)
+            }
+            End::Access(Over::UserDeleted) => ("user-deleted", "the user was deleted", anew),
+            End::Access(Over::UserDisabled) => ("user-disabled", "the user may not sign in any more", anew),
+            End::Access(Over::SessionEnded) => {
+                ("session-ended", "the session was ended; sign in again", anew)
+            }
+            End::Access(Over::SessionExpired) => {
+                ("session-expired", "the session has expired; sign in again", anew)
+            }
+            End::Access(Over::NoGrants) => {
+                ("no-grants", "nothing is left that may be seen; ask an administrator", anew)
+            }
+            End::Access(Over::Busy) | End::Busy => {
+                ("busy", "the server is busy; come back with the last `id`", true)
+            }
+            End::Life => ("life-over", "a stream lasts an hour; come back with the last `id`", true),
+            End::Stop => ("server-stops", "the server stops; come back with the last `id`", true),
+        }
+    }
+}
+
 /// The lines of an event without `id` and end. JSON has no line breaks of its own.
 fn lines(name: &str, document: &impl Serialize) -> Bytes {
     let mut text = format!("event: {name}\ndata: ").into_bytes();
@@ -115,6 +168,12 @@ pub(super) fn live_reset() -> Bytes {
 /// The client was too slow.
 pub(super) fn gap() -> Bytes {
     lines("gap", &serde_json::json!({}))
+}
+
+/// Nothing comes after this.
+pub(super) fn end(why: End) -> Bytes {
+    let (reason, detail, again) = why.told();
+    lines("end", &EndOfStream { reason, detail, again })
 }
 
 /// Live values by site.

@@ -43,6 +43,23 @@ pub(in crate::http) async fn follow(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
+/// Wakes readers, until `stop`, when it has changed what somebody may do. Beside the follower, which may be busy with a
+/// log: they are to end at once.
+pub(in crate::http) async fn watch_access(app: Arc<App>, stop: CancellationToken) {
+    let mut seen = app.access_changes();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVENT_LOOK_EVERY) => {}
+        }
+        let now = app.access_changes();
+        if now != seen {
+            seen = now;
+            app.events.access_changed(now);
+        }
+    }
+}
+
 /// Begins both rings where the logs end now. Before anybody can ask: who comes back is to find the log.
 pub(in crate::http) fn begin(app: &App) {
     let store = app.backend.store();

@@ -200,6 +200,8 @@ impl Ring {
 pub(in crate::http) struct Hub {
     sensors: Ring,
     messages: Ring,
+    /// The last state of [`crate::http::app::App::access_changes`] that was seen; wakes all readers.
+    access: watch::Sender<u64>,
 }
 
 impl Hub {
@@ -208,6 +210,11 @@ impl Hub {
             Topic::Sensors => &self.sensors,
             Topic::Messages => &self.messages,
         }
+    }
+
+    /// Somebody may do more or less than before.
+    pub(super) fn access_changed(&self, to: u64) {
+        self.access.send_replace(to);
     }
 
     /// A place for one more reader; `None` when there are as many as may be.
@@ -228,6 +235,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Tells when somebody may do more or less than before.
+    pub(super) fn access(&self) -> watch::Receiver<u64> {
+        self.hub.access.subscribe()
+    }
+
     pub(super) fn ring(&self) -> &Ring {
         self.hub.ring(self.topic)
     }

@@ -5,16 +5,19 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Frame;
 use tokio::sync::watch;
 
+use super::encode::End;
 use super::ring::{Elsewhere, Entry, Reader};
 use super::{Topic, encode, follow};
-use crate::fleet::Grant;
 use crate::http::app::App;
+use crate::http::caller::Caller;
 use crate::http::connections::Connection;
+use crate::http::sign_in::standing::Standing;
 use crate::http::workers::{Places, work};
 use crate::limits::{
     EVENT_HEARTBEAT_EVERY, EVENT_PIECE_BYTES, EVENT_READ_MAX, EVENT_RESUME_MAX, EVENT_STREAM_LIFE,
@@ -36,7 +39,7 @@ enum At {
 pub(super) struct Stream {
     app: Arc<App>,
     reader: Reader,
-    grants: Arc<[Grant]>,
+    standing: Standing,
     at: At,
     /// Entries that are not written yet, and which event of the first one is next.
     waiting: VecDeque<Arc<Entry>>,
@@ -44,51 +47,96 @@ pub(super) struct Stream {
     /// The client knows what came up to here of the log; the ring may be a moment behind it.
     known: u64,
     moved: watch::Receiver<u64>,
+    access: watch::Receiver<u64>,
     until: MonoNanos,
+    /// Its last event was said.
+    over: bool,
 }
 
+const STILL_HERE: &[u8] = b": still here\n\n";
+
 impl Stream {
-    pub(super) fn new(app: Arc<App>, reader: Reader, grants: Arc<[Grant]>, cursor: Option<String>) -> Stream {
-        let moved = reader.ring().watch();
+    pub(super) fn new(app: Arc<App>, reader: Reader, caller: &Caller, cursor: Option<String>) -> Stream {
+        let (moved, access) = (reader.ring().watch(), reader.access());
         let until = app.clock.mono().plus(EVENT_STREAM_LIFE);
-        let at = At::Start(cursor);
-        Stream { app, reader, grants, at, waiting: VecDeque::new(), next_event: 0, known: 0, moved, until }
+        Stream {
+            app,
+            reader,
+            standing: Standing::new(caller),
+            at: At::Start(cursor),
+            waiting: VecDeque::new(),
+            next_event: 0,
+            known: 0,
+            moved,
+            access,
+            until,
+            over: false,
+        }
     }
 
-    /// The next piece of the answer; `None` at the end.
+    /// The next piece of the answer; `None` at the end, after the reason was said.
     async fn piece(&mut self) -> Option<Bytes> {
+        if self.over {
+            return None;
+        }
         let mut out = BytesMut::new();
+        if let Err(why) = self.fill(&mut out).await {
+            self.over = true;
+            write(&mut out, &encode::end(why), None);
+        }
+        Some(out.freeze())
+    }
+
+    async fn fill(&mut self, out: &mut BytesMut) -> Result<(), End> {
+        // Since the last piece, whatever else wakes this: others' events are no sign of life.
+        let mut beat = std::pin::pin!(tokio::time::sleep(EVENT_HEARTBEAT_EVERY));
         loop {
-            self.write_waiting(&mut out);
+            let left = self.keep_up(out).await?;
+            // No wait between: what is written is what may be seen now.
+            self.write_waiting(out);
             if !out.is_empty() {
-                return Some(out.freeze());
-            }
-            // An end after a while: rights may have changed. The client comes back with where it was.
-            if self.app.clock.mono() >= self.until || self.app.stop.is_cancelled() {
-                return None;
+                return Ok(());
             }
             match &self.at {
                 At::Start(cursor) => {
                     let cursor = cursor.clone();
                     out.extend_from_slice(b"retry: 2000\n\n");
-                    self.start(cursor.as_deref(), &mut out);
+                    self.start(cursor.as_deref(), out);
                 }
-                &At::Log(place, read) => self.read_log(place, read, &mut out).await?,
+                &At::Log(place, read) => self.read_log(place, read, out).await?,
                 &At::Ring(number) => {
-                    if self.take(number, &mut out) {
+                    if self.take(number, out) {
                         continue;
                     }
                     let stop = self.app.stop.clone();
+                    // Senders live as long as the hub; what woke this is looked at above.
                     tokio::select! {
-                        changed = self.moved.changed() => if changed.is_err() { return None },
-                        () = tokio::time::sleep(EVENT_HEARTBEAT_EVERY) => {
-                            return Some(Bytes::from_static(b": still here\n\n"));
-                        }
-                        () = stop.cancelled() => return None,
+                        _ = self.moved.changed() => {}
+                        _ = self.access.changed() => {}
+                        () = tokio::time::sleep(left) => {}
+                        () = stop.cancelled() => {}
+                        () = beat.as_mut() => out.extend_from_slice(STILL_HERE),
                     }
                 }
             }
         }
+    }
+
+    /// Goes by what the client may see now, and says how long that holds if nobody changes it. Who sees more or less than
+    /// before begins anew: what they have of it is not what they may have.
+    async fn keep_up(&mut self, out: &mut BytesMut) -> Result<Duration, End> {
+        let other = self.standing.keep_up(&self.app).await.map_err(End::Access)?;
+        if other && !matches!(self.at, At::Start(_)) {
+            self.begin_anew("access-changed", out);
+        }
+        let now = self.app.clock.now();
+        if self.app.stop.is_cancelled() {
+            return Err(End::Stop);
+        }
+        if now.mono >= self.until {
+            return Err(End::Life);
+        }
+        Ok(self.standing.left(&self.app, now).min(self.until.since(now.mono)))
     }
 
     fn start(&mut self, cursor: Option<&str>, out: &mut BytesMut) {
@@ -147,15 +195,15 @@ impl Stream {
         }
     }
 
-    /// Reads on in the log, until what the ring has. `None`: no worker for it; the client comes back.
-    async fn read_log(&mut self, place: Position, read: usize, out: &mut BytesMut) -> Option<()> {
+    /// Reads on in the log, until what the ring has.
+    async fn read_log(&mut self, place: Position, read: usize, out: &mut BytesMut) -> Result<(), End> {
         if let Ok(number) = self.find(place) {
             self.go_on(number, out);
-            return Some(());
+            return Ok(());
         }
         if read >= EVENT_RESUME_MAX {
             self.begin_anew("unknown-cursor", out);
-            return Some(());
+            return Ok(());
         }
         let topic = self.reader.topic;
         let found = work(&self.app, Places::Api, move |app| match topic {
@@ -171,13 +219,13 @@ impl Stream {
                     None => self.begin_anew("unknown-cursor", out),
                 }
                 self.waiting.extend(entries.into_iter().map(Arc::new));
-                Some(())
+                Ok(())
             }
             Ok(Err(_)) => {
                 self.begin_anew("unknown-cursor", out);
-                Some(())
+                Ok(())
             }
-            Err(_) => None,
+            Err(_) => Err(End::Busy),
         }
     }
 
@@ -206,12 +254,12 @@ impl Stream {
     /// that this client sees.
     fn write_waiting(&mut self, out: &mut BytesMut) {
         while let Some(entry) = self.waiting.front() {
-            let last = entry.events.iter().rposition(|event| event.is_for(&self.grants));
+            let last = entry.events.iter().rposition(|event| event.is_for(self.standing.grants()));
             while let Some(event) = entry.events.get(self.next_event) {
                 if out.len() >= EVENT_PIECE_BYTES {
                     return;
                 }
-                if event.is_for(&self.grants) {
+                if event.is_for(self.standing.grants()) {
                     write(out, &event.text, entry.position.filter(|_| last == Some(self.next_event)));
                 }
                 self.next_event += 1;

@@ -12,9 +12,8 @@ use super::forwarded::{X_FORWARDED_FOR, client};
 use super::secrets::{hash, token_hash};
 use super::sessions::Session;
 use super::slowing::source;
-use crate::fleet::{
-    Actor, ActorKind, Grant, Permission, Register, Role, Scope, Target, Token, TokenHash, User,
-};
+use super::standing::{Over, of_id, of_token};
+use crate::fleet::{Actor, ActorKind, Permission, Register, Target, Token, TokenHash, User};
 use crate::http::MetricsAccess;
 use crate::http::app::App;
 use crate::http::caller::{Caller, Who};
@@ -110,7 +109,7 @@ impl Asked {
         let Some(cookie) = self.cookie else { return Ok(None) };
         let ended = || not_signed_in("the session has ended; sign in again");
         let session = app.sign_in.sessions.find(cookie, now.mono).ok_or_else(ended)?;
-        let user = register.user(session.user).filter(|user| !user.disabled).ok_or_else(ended)?;
+        let user = of_id(register, session.user).map_err(|_| ended())?;
         if self.writes {
             self.check_csrf(&session)?;
         }
@@ -118,16 +117,15 @@ impl Asked {
     }
 
     fn by_token(&self, register: &Register, token: &Token, now: Now) -> Result<Caller, Problem> {
-        if token.expires <= now.unix {
-            return Err(bad_token("it has expired; make a new one"));
-        }
-        let owner = register.user(token.owner).filter(|owner| !owner.disabled);
-        let owner = owner.ok_or_else(|| bad_token("its owner may not sign in any more"))?;
+        let (owner, grants) = of_token(register, token, now.unix).map_err(|why| match why {
+            Over::TokenExpired => bad_token("it has expired; make a new one"),
+            _ => bad_token("its owner may not sign in any more"),
+        })?;
         let stale =
             token.last_used.is_none_or(|used| now.unix.0 - used.0 >= TOKEN_TOUCH_EVERY.as_millis() as i64);
         Ok(Caller {
             actor: self.actor(ActorKind::Token, &format!("{}/{}", owner.name, token.name)),
-            grants: both(register, &token.grants, &owner.grants).into(),
+            grants: grants.into(),
             key: format!("token {}", token.id).into(),
             who: Who::Token { id: token.id, owner: owner.id, expires: token.expires, touch: stale },
             address: self.address,
@@ -185,37 +183,6 @@ impl Asked {
             `X-Fleetpulse-CSRF` as `GET /api/v1/session` gives it; programs use an API token";
         Err(Problem::new(StatusCode::FORBIDDEN, "csrf", detail)
             .field("X-Fleetpulse-CSRF", "`csrf` of `GET /api/v1/session`"))
-    }
-}
-
-/// What a token may do: what was given to it, as far as its owner may it now.
-fn both(register: &Register, token: &[Grant], owner: &[Grant]) -> Vec<Grant> {
-    let mut common = Vec::new();
-    for one in token {
-        for other in owner {
-            if let Some(scope) = narrower(register, one.scope, other.scope) {
-                common.push(Grant { role: weaker(one.role, other.role), scope });
-            }
-        }
-    }
-    common.sort_unstable();
-    common.dedup();
-    common
-}
-
-fn weaker(one: Role, other: Role) -> Role {
-    one.min(other)
-}
-
-/// What two scopes have in common: always all of one of them, or nothing.
-fn narrower(register: &Register, one: Scope, other: Scope) -> Option<Scope> {
-    let of = |site| register.site(site).map(|site| site.subscription);
-    match (one, other) {
-        (Scope::All, scope) | (scope, Scope::All) => Some(scope),
-        (Scope::Site(site), Scope::Subscription(id)) | (Scope::Subscription(id), Scope::Site(site)) => {
-            (of(site) == Some(id)).then_some(Scope::Site(site))
-        }
-        (one, other) => (one == other).then_some(one),
     }
 }
 
@@ -350,21 +317,5 @@ mod tests {
         let twice = headers(&[("authorization", &value), ("authorization", &value)]);
         assert_eq!(twice.get_all("authorization").iter().count(), 2);
         assert_eq!(bearer(&twice), Some(Err(())));
-    }
-
-    #[test]
-    fn a_token_may_what_both_may() {
-        let register = Register::new();
-        let (all, site) = (Scope::All, Scope::Site(crate::wire::id::SiteId::from_number(1)));
-        let grant = |role, scope| Grant { role, scope };
-        let (reader, admin) = (grant(Role::Reader, all), grant(Role::Administrator, all));
-        assert_eq!(both(&register, &[reader], &[admin]), [reader]);
-        assert_eq!(both(&register, &[admin], &[reader]), [reader]);
-        let there = grant(Role::Operator, site);
-        assert_eq!(both(&register, &[admin], &[there]), [there]);
-        assert_eq!(both(&register, &[there], &[reader]), [grant(Role::Reader, site)]);
-        assert_eq!(both(&register, &[admin], &[]), []);
-        let other = Scope::Site(crate::wire::id::SiteId::from_number(2));
-        assert_eq!(both(&register, &[there], &[grant(Role::Operator, other)]), []);
     }
 }

@@ -15,6 +15,7 @@ pub(super) mod secrets;
 pub(super) mod sessions;
 pub(super) mod setup;
 pub(super) mod slowing;
+pub(super) mod standing;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -31,13 +31,15 @@ type Table = HashMap<TokenHash, Arc<Session>, ahash::RandomState>;
 /// All sessions.
 pub(in crate::http) struct Sessions {
     open: Mutex<Table>,
+    /// How often one was ended, but for those that time ended.
+    ended: AtomicU64,
     idle: Duration,
     longest: Duration,
 }
 
 impl Sessions {
     pub(in crate::http) fn new(idle: Duration, longest: Duration) -> Sessions {
-        Sessions { open: Mutex::default(), idle, longest }
+        Sessions { open: Mutex::default(), ended: AtomicU64::new(0), idle, longest }
     }
 
     /// A new session; gives what goes into its cookie.
@@ -53,14 +55,14 @@ impl Sessions {
         let of_user = || open.values().filter(|session| session.user == user);
         if of_user().count() >= SESSIONS_PER_USER_MAX {
             let oldest = of_user().min_by_key(|session| session.used()).map(|session| session.key);
-            oldest.and_then(|key| open.remove(&key));
+            self.end(&mut open, oldest);
         }
         if open.len() >= SESSIONS_MAX {
             open.retain(|_, session| self.lasts(session, now));
         }
         if open.len() >= SESSIONS_MAX {
             let oldest = open.values().min_by_key(|session| session.used()).map(|session| session.key);
-            oldest.and_then(|key| open.remove(&key));
+            self.end(&mut open, oldest);
         }
         open.insert(key, Arc::clone(&session));
         Ok((secret, session))
@@ -84,14 +86,36 @@ impl Sessions {
         left.min(self.idle.saturating_sub(now.since(session.used())))
     }
 
+    /// Whether it was not ended. Looking is no use of it.
+    pub(in crate::http) fn is_open(&self, session: &Session) -> bool {
+        self.lock().contains_key(&session.key)
+    }
+
+    /// How often one was ended, but for those that time ended. Counted once they are gone, and before who ended them
+    /// goes on.
+    pub(in crate::http) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Acquire)
+    }
+
     /// Ends one.
     pub(in crate::http) fn close(&self, key: TokenHash) {
-        self.lock().remove(&key);
+        self.end(&mut self.lock(), [key]);
     }
 
     /// Ends all of a user.
     pub(in crate::http) fn close_of(&self, user: UserId) {
-        self.lock().retain(|_, session| session.user != user);
+        let mut open = self.lock();
+        let keys: Vec<TokenHash> =
+            open.values().filter(|session| session.user == user).map(|session| session.key).collect();
+        self.end(&mut open, keys);
+    }
+
+    fn end(&self, open: &mut Table, keys: impl IntoIterator<Item = TokenHash>) {
+        for key in keys {
+            if open.remove(&key).is_some() {
+                self.ended.fetch_add(1, Ordering::Release);
+            }
+        }
     }
 
     fn lasts(&self, session: &Session, now: MonoNanos) -> bool {

@@ -1,12 +1,10 @@
 //! Server-sent events: followed, resumed over reconnects and a restart, and read too slowly.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetpulse::fleet::{Actor, Command, Role, SensorEdit, SiteEdit};
+use fleetpulse::fleet::{Actor, Command, SensorEdit, SiteEdit};
 use fleetpulse::limits::{COMMANDS_PER_BATCH_MAX, EVENT_RING_BYTES_MAX, EVENT_STREAMS_MAX};
 use fleetpulse::live::SensorType;
 use fleetpulse::server::Server;
@@ -14,126 +12,12 @@ use fleetpulse::server::enlist::Enlistment;
 use fleetpulse::wire::id::SensorId;
 use serde_json::Value;
 
+use super::follow::{Asked, Event, Follow};
 use super::world::{World, text};
 use crate::export::fleet::{Running, lasting};
-use crate::export::rig::{Rig, config, connect, until};
+use crate::export::rig::{Rig, config, until};
 
-/// An event as a client sees it.
-#[derive(Clone, Debug)]
-struct Event {
-    name: String,
-    id: Option<String>,
-    data: Value,
-}
-
-/// Who is asked, and in whose name.
-struct Asked {
-    address: SocketAddr,
-    token: String,
-}
-
-impl Asked {
-    fn of(rig: &Rig) -> Asked {
-        let of = Asked { address: rig.server.http_addr(), token: rig.token.clone() }.known();
-        // The first use of a token is noted in the log.
-        until(&true, || rig.server.fleet().register().tokens().all(|token| token.last_used.is_some()));
-        of
-    }
-
-    fn known(self) -> Asked {
-        let _ = Follow::open(&self, "messages", None);
-        self
-    }
-
-    fn server(server: &Server) -> Asked {
-        let token = server.token_for("events", Role::Administrator, Duration::from_secs(3_600)).unwrap();
-        Asked { address: server.http_addr(), token }.known()
-    }
-}
-
-/// A client that follows.
-struct Follow {
-    stream: BufReader<TcpStream>,
-    text: Vec<u8>,
-    last_id: Option<String>,
-}
-
-impl Follow {
-    fn open(of: &Asked, topic: &str, last: Option<&str>) -> Follow {
-        let mut follow = Follow::sent(of, topic, last);
-        let head = follow.head();
-        assert!(
-            head.starts_with("HTTP/1.1 200") && head.contains("content-type: text/event-stream"),
-            "{head}"
-        );
-        follow
-    }
-
-    fn sent(of: &Asked, topic: &str, last: Option<&str>) -> Follow {
-        let mut stream = connect(of.address);
-        let last_line = last.map_or_else(String::new, |last| format!("Last-Event-ID: {last}\r\n"));
-        let path = format!("/api/v1/events/{topic}");
-        let bearer = &of.token;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n{last_line}\r\n")
-            .unwrap();
-        Follow { stream: BufReader::new(stream), text: Vec::new(), last_id: last.map(str::to_owned) }
-    }
-
-    fn head(&mut self) -> String {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(self.stream.read_line(&mut head).unwrap() > 0, "it ended: {head}");
-        }
-        head.to_ascii_lowercase().replacen("http", "HTTP", 1)
-    }
-
-    /// The next event; `None` when the server ended the stream.
-    fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
-                let block: Vec<u8> = self.text.drain(..end + 2).collect();
-                let block = String::from_utf8(block).unwrap();
-                let field = |name: &str| {
-                    block.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).map(str::to_owned)
-                };
-                let id = field("id");
-                self.last_id = id.clone().or(self.last_id.take());
-                let Some(data) = field("data") else { continue };
-                let name = field("event").unwrap();
-                return Some(Event { name, id, data: serde_json::from_str(&data).unwrap() });
-            }
-            let mut size = String::new();
-            if self.stream.read_line(&mut size).ok()? == 0 {
-                return None;
-            }
-            let size = usize::from_str_radix(size.trim(), 16).unwrap();
-            let mut chunk = vec![0; size + 2];
-            self.stream.read_exact(&mut chunk).ok()?;
-            if size == 0 {
-                return None;
-            }
-            self.text.extend_from_slice(&chunk[..size]);
-        }
-    }
-
-    /// The next one that is no live value.
-    fn next_of_log(&mut self) -> Event {
-        loop {
-            let event = self.next().expect("the stream goes on");
-            if event.name != "live" {
-                return event;
-            }
-        }
-    }
-
-    fn begins_anew(&mut self, reason: &str) -> String {
-        let event = self.next_of_log();
-        assert_eq!((event.name.as_str(), text(&event.data, "/reason")), ("snapshot", reason));
-        event.id.expect("a place to go on from")
-    }
-}
-
-fn renamed(id: SensorId, name: &str) -> Command {
+pub fn renamed(id: SensorId, name: &str) -> Command {
     Command::EditSensor { id, edit: SensorEdit::named(name) }
 }
 
