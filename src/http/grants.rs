@@ -82,24 +82,25 @@ pub(super) fn read(documents: &[GrantDocument]) -> Result<Vec<Grant>, Problem> {
     documents.iter().enumerate().map(read).collect()
 }
 
+/// Place of the first of these grants that the caller's own do not cover.
+pub(super) fn beyond(caller: &Caller, register: &Register, grants: &[Grant]) -> Option<usize> {
+    let covers = |own: &Grant, grant: &Grant| {
+        let scope = match (own.scope, grant.scope) {
+            (Scope::All, _) => true,
+            (Scope::Subscription(id), Scope::Site(site)) => {
+                register.site(site).is_some_and(|site| site.subscription == id)
+            }
+            (own, wanted) => own == wanted,
+        };
+        scope && own.role >= grant.role
+    };
+    grants.iter().position(|grant| !caller.grants.iter().any(|own| covers(own, grant)))
+}
+
 /// Nobody gives away what they do not have.
 pub(super) fn may_give(caller: &Caller, register: &Register, grants: &[Grant]) -> Result<(), Problem> {
-    for (place, grant) in grants.iter().enumerate() {
-        let covered = caller.grants.iter().any(|own| {
-            let scope = match (own.scope, grant.scope) {
-                (Scope::All, _) => true,
-                (Scope::Subscription(id), Scope::Site(site)) => {
-                    register.site(site).is_some_and(|site| site.subscription == id)
-                }
-                (own, wanted) => own == wanted,
-            };
-            scope && own.role >= grant.role
-        });
-        if !covered {
-            let detail = "a grant beyond your own can't be given";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "beyond-own-grants", detail)
-                .field(format!("grants[{place}]"), "at most what `GET /api/v1/session` shows as yours"));
-        }
-    }
-    Ok(())
+    let Some(place) = beyond(caller, register, grants) else { return Ok(()) };
+    let detail = "a grant beyond your own can't be given";
+    Err(Problem::new(StatusCode::FORBIDDEN, "beyond-own-grants", detail)
+        .field(format!("grants[{place}]"), "at most what `GET /api/v1/session` shows as yours"))
 }

@@ -118,9 +118,15 @@ fn missing(id: TokenId) -> Problem {
     Problem::not_found("token", &id.to_string(), "")
 }
 
-/// One's own, or those of all.
+/// One's own, or those of all. A token does nothing with those of its owner's that may more than it, so that one for a
+/// part can't be used to look at, or to cut off, what works elsewhere.
 fn may_see(caller: &Caller, register: &Register, token: &Token) -> bool {
-    caller.user() == Some(token.owner) || caller.may(register, Permission::ManageAccess, Target::Everything)
+    let own = caller.user() == Some(token.owner);
+    let within = match &caller.who {
+        Who::Token { id, .. } => *id == token.id || grants::beyond(caller, register, &token.grants).is_none(),
+        _ => true,
+    };
+    own && within || caller.may(register, Permission::ManageAccess, Target::Everything)
 }
 
 const IN_PATH: &[RefusalCode] = &[RefusalCode::UnknownToken];

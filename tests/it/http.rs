@@ -1,10 +1,15 @@
 //! The API's ground: signing in, roles, what all resources share.
 
-mod browser;
+pub mod browser;
 
+mod audited;
+mod expiry;
 mod oidc;
 mod provider;
 mod roles;
+mod scope_table;
+mod scopes;
 mod sign_in;
+mod slow;
 mod tls;
 mod users;
