@@ -161,11 +161,13 @@ async fn user_of(app: &Arc<App>, caller: &Caller, identity: Identity) -> Result<
         });
         (found, free)
     });
+    let (found, free) = found.await?;
+    // The audit log knows somebody by one name.
+    let who = found.as_ref().map_or(who, |user| user.name.to_string());
     let refuse = async |why: &str, code, detail: &str| {
         record_refusal(app, caller.actor.clone(), &who, why).await;
         Problem::new(StatusCode::FORBIDDEN, code, detail)
     };
-    let (found, free) = found.await?;
     if found.as_ref().is_some_and(|user| user.disabled) {
         return Err(refuse("the user is disabled", "user-disabled", "the user may not sign in").await);
     }

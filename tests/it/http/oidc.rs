@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::provider::{CLIENT, Provider, SECRET};
 use crate::export::rig::{Answer, Rig, send, until};
 
-fn with_provider(provider: &Provider, secret: &Path) -> impl FnOnce(&mut Config) {
+pub fn with_provider(provider: &Provider, secret: &Path) -> impl FnOnce(&mut Config) {
     std::fs::write(secret, format!("{SECRET}\n")).unwrap();
     let (issuer, secret) = (provider.issuer(), secret.to_owned());
     move |config| {
@@ -21,7 +21,7 @@ fn with_provider(provider: &Provider, secret: &Path) -> impl FnOnce(&mut Config)
 }
 
 /// What a browser has after it began: the cookie, and where the provider sends it.
-fn begin(rig: &Rig, provider: &Provider, to: &str) -> (String, String) {
+pub fn begin(rig: &Rig, provider: &Provider, to: &str) -> (String, String) {
     let begun = rig.send_with("GET", &format!("/api/v1/sign-in/oidc?to={to}"), &[], None);
     assert_eq!(begun.status, 303, "{begun:?}");
     let set = begun.header("set-cookie").unwrap();
@@ -35,7 +35,7 @@ fn begin(rig: &Rig, provider: &Provider, to: &str) -> (String, String) {
     (cookie, path)
 }
 
-fn finish(rig: &Rig, (cookie, path): &(String, String)) -> Answer {
+pub fn finish(rig: &Rig, (cookie, path): &(String, String)) -> Answer {
     rig.send_with("GET", path, &[("Cookie", cookie.as_str()), ("Sec-Fetch-Site", "cross-site")], None)
 }
 
