@@ -1,10 +1,15 @@
 //! Activation files, commands and responses over the API.
 
+use fleetpulse::fleet::{Actor, ActorKind, Command};
 use fleetpulse::identity::{ActivationFile, TrustBundle};
+use fleetpulse::live::Lifecycle;
+use fleetpulse::store::AuditQuery;
 use fleetpulse::time::Clock;
 use serde_json::json;
 
 use super::rig::{Answer, Api, problem};
+use crate::export::rig::until;
+use crate::process::run;
 
 fn read(api: &Api, bytes: &[u8]) -> ActivationFile {
     let trust = TrustBundle::from_pem(api.server.authority().trust_pem()).unwrap();
@@ -100,4 +105,61 @@ fn a_response_must_be_the_sensors_own() {
     let large = api.request("POST", &path).body("application/jose+json", vec![b' '; 70_000]).send();
     assert_eq!(problem(&large).0, 413);
     assert_eq!(api.register(), before);
+}
+
+/// From onboarding to active without a connection: the agent makes the response on the sensor's host, somebody carries it.
+#[test]
+fn a_response_that_is_accepted_makes_a_sensor_active_that_no_rule_of_silence_is_for() {
+    let api = Api::start();
+    let (_, _, zone) = api.ground();
+    let body = json!({"name": "island", "type": "ot-local", "zone": zone});
+    let id = api.made("/api/v1/sensors", &body)["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/sensors/{id}");
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let offline = |file: &str, out: &str| {
+        std::fs::write(at("island.activation"), file).unwrap();
+        let (code, said) =
+            run(&["agent", "activate", &at("island.activation"), "--out", &at(out), "--offline"]);
+        assert_eq!(code, Some(0), "{said:?}");
+        std::fs::read(folder.path().join(out).join("activation-response.json")).unwrap()
+    };
+    let upload = |bytes: &[u8]| {
+        api.request("POST", &format!("{path}/response")).body("application/jose+json", bytes.to_vec()).send()
+    };
+    let void = offline(&make(&api, &id).body, "void");
+    let response = offline(&make(&api, &id).body, "island");
+    assert_eq!(problem(&upload(&void)).1, "activation-void", "of a file that is void");
+    let mut edited = response.clone();
+    let middle = edited.len() / 2;
+    edited[middle] ^= 1;
+    assert_eq!(upload(&edited).status, 422);
+    assert_eq!(api.get(&path).json()["lifecycle"], "pending-activation");
+
+    let accepted = upload(&response);
+    assert_eq!((accepted.status, &accepted.json()["lifecycle"]), (200, &json!("active")), "{accepted:?}");
+    let entry = api.server.store().register.audit(&AuditQuery { limit: 1, ..AuditQuery::default() }).unwrap();
+    let (_, batch) = &entry.entries[0];
+    assert_eq!((&*batch.action, batch.actor.kind), ("activate", ActorKind::Token), "{batch:?}");
+    let register = api.register();
+    assert_eq!(upload(&response).status, 200, "again: nothing new");
+    assert_eq!(api.register(), register);
+
+    // A neighbour that connects is judged by silence; this one is not, however long nobody hears of it.
+    let cloud = json!({"name": "cloud", "type": "ot-cloud", "zone": zone});
+    let cloud = api.made("/api/v1/sensors", &cloud)["id"].as_str().unwrap().to_owned();
+    let commands = [Command::SetLifecycle { id: cloud.parse().unwrap(), lifecycle: Lifecycle::Active }];
+    api.server.apply(&commands, Actor::command_line("test")).unwrap();
+    let rules = |id: &str| -> Vec<String> {
+        let sensor = api.get(&format!("/api/v1/sensors/{id}")).json();
+        let rules = sensor["rules"].as_array().unwrap().iter();
+        rules.map(|rule| rule["code"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(rules(&cloud).contains(&"disconnected".to_owned()));
+    let messages = || api.get("/api/v1/messages").body;
+    until(&true, || messages().contains(&cloud));
+    assert!(!rules(&id).contains(&"disconnected".to_owned()), "{:?}", rules(&id));
+    let sensor = api.get(&path).json();
+    assert_eq!((&sensor["active"], &sensor["lifecycle"]), (&json!([]), &json!("active")), "{sensor}");
+    assert!(!messages().contains(&id));
 }

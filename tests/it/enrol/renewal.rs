@@ -5,8 +5,10 @@ use std::time::Duration;
 use fleetpulse::fleet::Command;
 use fleetpulse::identity::{ClientIdentity, ClientKey, IdentityFolder, PeerIdentity};
 use fleetpulse::live::{Lifecycle, SensorType};
-use fleetpulse::time::UnixMillis;
+use fleetpulse::sensor::{Batch, Beat, Boot, Client, ClientConfig, Socket};
+use fleetpulse::time::{Clock, UnixMillis};
 use fleetpulse::wire::enrol::{EnrolAnswer, EnrolRefusal, EnrolRequest, renewal_statement};
+use fleetpulse::wire::heartbeat::Heartbeat;
 use fleetpulse::wire::id::{GatewayId, SensorId};
 use rustix::process::Signal;
 
@@ -77,6 +79,62 @@ fn a_certificate_is_renewed_while_its_sensor_is_connected() {
     rig.until_heartbeats(id);
     assert_eq!(rig.server.live().snapshot_of(id).expect("known").owner, owner, "judged by the new one");
     agent.signal(Signal::TERM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateways_certificate_is_renewed_on_the_live_connection() {
+    let life = Duration::from_secs(20);
+    let rig = Rig::with(|config| config.identity.certificate_life = life);
+    let sensor = rig.onboard("behind", SensorType::OtCloud);
+    let gateway = GatewayId::fresh();
+    let site = rig.server.fleet().register().sites().find(|site| &*site.name == "Lyon").expect("a site").id;
+    rig.apply(&[
+        Command::SetLifecycle { id: sensor, lifecycle: Lifecycle::Active },
+        Command::AddGateway { id: gateway, name: "relay".into(), sites: vec![site] },
+    ]);
+    let identity = rig.server.authority().issue(PeerIdentity::Gateway(gateway), life, rig.now());
+    let identity = identity.expect("signed");
+    let first = identity.leaf().expect("a leaf");
+    let folder = std::path::PathBuf::from(rig.out("relay"));
+    identity.write(&folder).expect("written");
+    let clock = rig.server.clock();
+    let mut boot = Boot::new(sensor, clock.mono());
+    let source = move |beat: &Beat, batch: &mut Batch| {
+        let mut heartbeat = Heartbeat::default();
+        boot.stamp(&mut heartbeat, beat.now);
+        batch.push(&heartbeat, 0);
+    };
+    let mut config = ClientConfig::new(rig.server.ingest_addr().to_string(), "localhost");
+    config.interval = Duration::from_millis(100);
+    config.identity_dir = Some(folder.clone());
+    let socket = Socket::bind().expect("a socket");
+    let client = Client::start_gateway(config, &identity, &socket, clock, source).expect("a client");
+    rig.until_heartbeats(sensor);
+    let owner = || {
+        let index = rig.server.live().find_gateway(gateway).expect("registered");
+        rig.server.live().gateway_snapshot(index).expect("registered").owner
+    };
+    let before = owner();
+    assert!(before.is_some());
+    let renewed = until("another certificate", || {
+        let identity = ClientIdentity::read(&folder).ok()?;
+        let leaf = identity.leaf().ok()?;
+        // Renewed at once, since little of it is left: the first one may end in the same second.
+        (leaf.not_after > first.not_after && identity.key_fits()).then_some(leaf)
+    });
+    assert_eq!(renewed.identity, PeerIdentity::Gateway(gateway), "for the same name");
+    assert_ne!(renewed.serial, first.serial);
+    // The first certificate ends, and nothing happens: the very same connection, and frames go on.
+    until("the end of the first certificate", || {
+        (rig.now() > first.not_after.plus(Duration::from_secs(6))).then_some(())
+    });
+    rig.until_heartbeats(sensor);
+    assert_eq!(owner(), before);
+    rig.server.ingest().recheck().expect("asked");
+    rig.until_heartbeats(sensor);
+    assert_eq!(owner(), before, "judged by the new one");
+    assert_eq!(client.report().last_loss, None);
+    client.stop().await;
 }
 
 fn used_key(rig: &Rig, id: SensorId) -> [u8; 32] {

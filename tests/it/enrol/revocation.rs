@@ -12,7 +12,7 @@ use fleetpulse::wire::heartbeat::Heartbeat;
 use fleetpulse::wire::id::SensorId;
 
 use super::rig::Rig;
-use crate::process::until;
+use crate::process::{tell, until};
 
 /// A sensor that was activated and reports, with waits that make it come back at once.
 fn connected(rig: &Rig, socket: &Socket, name: &str) -> (SensorId, ClientIdentity, Client) {
@@ -85,4 +85,50 @@ async fn revoked_and_deleted_sensors_are_gone_within_a_second_and_stay_away() {
     first.renew(&renewed).await.expect("taken");
     rig.until_heartbeats(one);
     rig.until_heartbeats(three);
+}
+
+/// How long it takes is told, and not asserted: the order is. Acknowledged, closed with the code that says why, nothing
+/// taken any more, no way back by resumption.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_revocations_take_effect_on_live_connections_and_on_resumed_ones() {
+    let rig = Rig::new();
+    let clock = rig.server.clock();
+    let mut took = Vec::new();
+    for round in 0..20 {
+        let socket = Socket::bind().expect("a socket");
+        let (id, _, client) = connected(&rig, &socket, &format!("sensor {round}"));
+        rig.until_heartbeats(id);
+        let mut report = client.watch();
+        rig.apply(&[Command::RevokeCredentials { id }]);
+        let acknowledged = clock.mono();
+        let closed = report.wait_for(|report| matches!(report.last_loss, Some(Loss::Closed(_))));
+        let closed = tokio::time::timeout(Duration::from_secs(5), closed).await.expect("closed in time");
+        took.push(clock.mono().since(acknowledged));
+        assert_eq!(
+            closed.expect("it runs").last_loss,
+            Some(Loss::Closed(CloseCode::CertificateRevoked)),
+            "{round}"
+        );
+        // It goes on making frames, and comes back with a ticket: handshakes end, and nothing is taken.
+        let (received, resumed) = (rig.received(id), rig.server.figures().ingest.resumed);
+        let tries = rig.server.ingest().counters().snapshot().handshakes;
+        until("a few tries", || {
+            let more = rig.server.ingest().counters().snapshot().handshakes;
+            (more >= tries + 2 && rig.server.figures().ingest.resumed > resumed).then_some(())
+        });
+        assert_eq!(rig.received(id), received, "{round}: frames after the end");
+        assert!(!rig.is_connected(id));
+        let lost = client.report().last_loss;
+        let refused =
+            [CloseCode::NotActive, CloseCode::CertificateRevoked].map(|code| Some(Loss::Closed(code)));
+        assert!(refused.contains(&lost), "{round}: {lost:?}");
+        client.stop().await;
+    }
+    took.sort_unstable();
+    let millis = |took: Duration| took.as_secs_f64() * 1_000.0;
+    tell(&format!(
+        "from the acknowledged revocation to the closed connection: median {:.1} ms, slowest {:.1} ms",
+        millis(took[took.len() / 2]),
+        millis(took[took.len() - 1]),
+    ));
 }
