@@ -198,23 +198,6 @@ impl Server {
         Some((answer.status().as_u16(), body))
     }
 
-    /// A request that changes something: status and body; `None` when nobody answers.
-    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, String)> {
-        let request = ureq::http::Request::builder().method(method);
-        let request = request.uri(format!("http://{}{path}", self.http));
-        let request = request.header("Authorization", format!("Bearer {}", self.token));
-        let mut answer = match body {
-            Some(body) => {
-                let request = request.header("Content-Type", "application/json");
-                self.agent.run(request.body(body.to_string()).expect("a request"))
-            }
-            None => self.agent.run(request.body(()).expect("a request")),
-        }
-        .ok()?;
-        let body = answer.body_mut().with_config().limit(64 << 20).read_to_string().ok()?;
-        Some((answer.status().as_u16(), body))
-    }
-
     /// A GET that must be answered well.
     pub fn json(&self, path: &str) -> Value {
         let (status, body) = self.get(path).unwrap_or_else(|| panic!("{path}: no answer"));

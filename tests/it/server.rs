@@ -4,8 +4,6 @@
 #[path = "server/fleet.rs"]
 mod fleet;
 
-#[path = "server/changes.rs"]
-mod changes;
 #[path = "server/configuration.rs"]
 mod configuration;
 #[path = "server/disk.rs"]
