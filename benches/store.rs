@@ -12,7 +12,7 @@ use fleetpulse::limits::{COMMANDS_PER_BATCH_MAX, JOURNAL_BATCH_MAX};
 use fleetpulse::live::{Lifecycle, LiveState, SensorType};
 use fleetpulse::server::fleet::{Defaults, FleetService};
 use fleetpulse::store::{EntryKind, JournalEntry, JournalQuery, LoadedRegister, Position, Store, Subject};
-use fleetpulse::time::UnixMillis;
+use fleetpulse::time::{ManualClock, UnixMillis};
 use fleetpulse::wire::id::{SensorId, SiteId, SubscriptionId, ZoneId};
 
 const SENSORS: u64 = 1_000_000;
@@ -81,7 +81,8 @@ fn start(path: &Path) -> FleetService {
     let LoadedRegister { register, position, .. } = store.register.load().expect("loads");
     let live = Arc::new(LiveState::with_capacity(SENSORS as u32 + 1));
     let defaults = Defaults::default();
-    FleetService::new(register, position, store, live, defaults, UnixMillis(1)).expect("room")
+    let clock = Arc::new(ManualClock::new(UnixMillis(1)));
+    FleetService::new(register, position, store, live, defaults, clock).expect("room")
 }
 
 /// Resident bytes of this process.

@@ -157,7 +157,12 @@ impl Enrolment {
                 format!("the sensor is {}", sensor.lifecycle.as_str()),
             ));
         }
-        // Certificates from before the last activation ended with it, also those that nobody remembers any more.
+        // Certificates from before the last activation ended with it, also those that nobody remembers any more. The
+        // one of the activation itself was signed before that had its turn: it is remembered.
+        let serial = leaf.serial.to_string();
+        if sensor.more.credentials.iter().any(|kept| *kept.serial == *serial) {
+            return Ok(());
+        }
         let used = sensor.more.activation.as_ref().and_then(|activation| activation.used.as_ref());
         let made = leaf.not_before.plus(CERTIFICATE_BACKDATE).plus(Duration::from_secs(1));
         match used {

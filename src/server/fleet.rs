@@ -32,7 +32,7 @@ use crate::http::NoRandom;
 use crate::identity::{FileError, Revocations};
 use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
 use crate::store::{BackupError, BackupReport, Position, Store, StoreError};
-use crate::time::UnixMillis;
+use crate::time::{Clock, UnixMillis};
 use crate::wire::close::CloseCode;
 use crate::wire::id::{SensorId, SiteId};
 use show::Shown;
@@ -130,11 +130,13 @@ pub struct FleetService {
     /// What live state was told. Taken after the register.
     shown: Mutex<Shown>,
     published: Published,
-    /// When a quiet time begins or ends next, and when that was last looked at.
+    /// When a quiet time begins or ends next.
     quiet_next: AtomicI64,
+    /// The wall time that quiet times were judged by last.
     quiet_last: AtomicI64,
     /// Batches so far that changed what somebody may do.
     access_changes: AtomicU64,
+    clock: Arc<dyn Clock>,
 }
 
 /// What applies where the register says nothing.
@@ -169,9 +171,10 @@ impl FleetService {
         store: Arc<Store>,
         live: Arc<LiveState>,
         defaults: Defaults,
-        at: UnixMillis,
+        clock: Arc<dyn Clock>,
     ) -> Result<FleetService, NoRoom> {
         let Defaults { desired, policy } = defaults;
+        let at = clock.unix();
         let service = FleetService {
             grid: RwLock::new(Grid::of(&register)),
             register: RwLock::new(register),
@@ -185,8 +188,9 @@ impl FleetService {
             shown: Mutex::new(Shown::new(policy.clone())),
             published: Published::new(policy),
             quiet_next: AtomicI64::new(i64::MAX),
-            quiet_last: AtomicI64::new(i64::MIN),
+            quiet_last: AtomicI64::new(at.0),
             access_changes: AtomicU64::new(0),
+            clock,
         };
         let register = service.register();
         service.show_all(&register, at)?;
@@ -245,8 +249,16 @@ impl FleetService {
     }
 
     /// Does all of `commands` or none. When this returns the change is durable.
-    pub fn apply(&self, commands: &[Command], actor: Actor, at: UnixMillis) -> Result<Batch, CommandError> {
-        self.apply_if(|_| Ok::<(), CommandError>(()), commands, actor, at)
+    ///
+    /// Its batch has the time at which its turn came, by the clock, and never one before `asked`: who waits for others
+    /// may wait for the disk, and times that go backwards are left to clocks that are set back.
+    pub fn apply(
+        &self,
+        commands: &[Command],
+        actor: Actor,
+        asked: UnixMillis,
+    ) -> Result<Batch, CommandError> {
+        self.apply_if(|_| Ok::<(), CommandError>(()), commands, actor, asked)
     }
 
     /// Does all of `commands` or none, and only if `still` holds: it sees the register as the commands will, and
@@ -256,10 +268,11 @@ impl FleetService {
         still: impl FnOnce(&Register) -> Result<(), E>,
         commands: &[Command],
         actor: Actor,
-        at: UnixMillis,
+        asked: UnixMillis,
     ) -> Result<Batch, E> {
         let mut position = self.lock();
         still(&self.register())?;
+        let at = asked.max(self.clock.unix());
         Ok(self.apply_locked(&mut position, commands, actor, at)?)
     }
 
@@ -271,7 +284,7 @@ impl FleetService {
         at: UnixMillis,
     ) -> Result<Batch, CommandError> {
         let batch = self.register().apply(commands, actor, at)?;
-        self.keep(position, &batch, at)?;
+        self.keep(position, &batch)?;
         Ok(batch)
     }
 
@@ -282,19 +295,20 @@ impl FleetService {
         plan: impl FnOnce(&Register) -> Vec<Command>,
         go: impl FnOnce(&Sifted) -> bool,
         actor: Actor,
-        at: UnixMillis,
+        asked: UnixMillis,
     ) -> Result<Sifted, CommandError> {
         let mut position = self.lock();
         let commands = plan(&self.register());
+        let at = asked.max(self.clock.unix());
         let sifted = self.register().sift(&commands, actor, at);
         if go(&sifted) {
-            self.keep(&mut position, &sifted.batch, at)?;
+            self.keep(&mut position, &sifted.batch)?;
         }
         Ok(sifted)
     }
 
     /// Makes a batch durable, then known.
-    fn keep(&self, position: &mut Position, batch: &Batch, at: UnixMillis) -> Result<(), CommandError> {
+    fn keep(&self, position: &mut Position, batch: &Batch) -> Result<(), CommandError> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -313,7 +327,7 @@ impl FleetService {
             self.access_changes.fetch_add(1, Ordering::Release);
         }
         // Room was checked above, under the same lock.
-        let to_close = self.show(batch, at).expect("room for every new sensor and gateway");
+        let to_close = self.show(batch).expect("room for every new sensor and gateway");
         if !to_close.is_empty()
             && let Some(closer) = self.closer.get()
         {
@@ -380,6 +394,7 @@ impl FleetService {
 mod tests {
     use super::*;
     use crate::limits::GATEWAYS_MAX;
+    use crate::time::ManualClock;
     use crate::wire::id::{GatewayId, SubscriptionId};
 
     const SITE: SiteId = SiteId::from_number(1);
@@ -391,8 +406,9 @@ mod tests {
             let loaded = store.register.load().expect("a register");
             let live = Arc::new(LiveState::with_capacity(1));
             let (register, defaults) = (loaded.register, Defaults::default());
-            let at = UnixMillis(0);
-            let fleet = FleetService::new(register, loaded.position, Arc::clone(&store), live, defaults, at);
+            let clock = Arc::new(ManualClock::new(UnixMillis(0)));
+            let fleet =
+                FleetService::new(register, loaded.position, Arc::clone(&store), live, defaults, clock);
             (store, fleet.expect("room"))
         }
 
@@ -444,7 +460,8 @@ mod tests {
         let loaded = store.register.load().expect("a register");
         let live = Arc::new(LiveState::with_capacity(1));
         let (store, defaults) = (Arc::clone(&store), Defaults::default());
-        let fleet = FleetService::new(loaded.register, loaded.position, store, live, defaults, UnixMillis(0));
+        let clock = Arc::new(ManualClock::new(UnixMillis(0)));
+        let fleet = FleetService::new(loaded.register, loaded.position, store, live, defaults, clock);
         let fleet = fleet.expect("room");
         fleet.give(&[add_gateway(GATEWAYS_MAX as u64)]).expect("room");
         assert_eq!((fleet.live.gateways(), fleet.live.gateways_refused()), (3, 0));

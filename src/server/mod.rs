@@ -172,8 +172,8 @@ impl Server {
         // The name was checked when the configuration was read.
         let policy = Policy::named(&config.health.policy).unwrap_or_default();
         let defaults = Defaults { desired, policy: policy.with_interval(config.ingest.interval) };
-        let (shared, at) = (Arc::clone(&store), clock.unix());
-        let fleet = FleetService::new(register, position, shared, Arc::clone(&live), defaults, at)?;
+        let (shared, timed) = (Arc::clone(&store), Arc::clone(&shared_clock));
+        let fleet = FleetService::new(register, position, shared, Arc::clone(&live), defaults, timed)?;
         let fleet = Arc::new(fleet);
         let engine = restore(Engine::new(config.health.cadence), &store, &live, &clock)?;
         let judge = Arc::new(Judge {

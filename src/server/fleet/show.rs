@@ -51,12 +51,14 @@ impl FleetService {
     /// now on is judged as such, and nearly always it costs one comparison.
     pub fn quiet_tick(&self, now: UnixMillis) {
         let last = self.quiet_last.swap(now.0, Ordering::Relaxed);
-        if now.0 >= last && now.0 < self.quiet_next.load(Ordering::Relaxed) {
+        let backwards = now.0 < last;
+        if !backwards && now.0 < self.quiet_next.load(Ordering::Relaxed) {
             return;
         }
         let register = self.register();
         let mut shown = self.shown();
-        for place in shown.quiet.take_due(now) {
+        let due = if backwards { shown.quiet.take_all() } else { shown.quiet.take_due(now) };
+        for place in due {
             match place {
                 QuietPlace::Site(id) => {
                     let site = register.site(id);
@@ -110,9 +112,13 @@ impl FleetService {
     }
 
     /// Shows a batch that the register has taken in; gives the connections that have to go.
-    pub(super) fn show(&self, batch: &Batch, at: UnixMillis) -> Result<Vec<ToClose>, NoRoom> {
+    pub(super) fn show(&self, batch: &Batch) -> Result<Vec<ToClose>, NoRoom> {
         let register = self.register();
         let mut shown = self.shown();
+        // While the batch was written sweeps went on: what began or ended by the last of them stays so. A clock that
+        // was set back since then is seen by the next sweep.
+        let last = self.quiet_last.fetch_max(batch.at.0, Ordering::Relaxed);
+        let at = batch.at.max(UnixMillis(last));
         let mut sites = shown.policies.take_in(&register, batch, &self.desk());
         let mut to_close = Vec::new();
         for changes in batch.changes.chunks(GRID_BATCH) {

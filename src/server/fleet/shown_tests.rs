@@ -10,7 +10,7 @@ use super::*;
 use crate::fleet::{Mute, Overrides, Place, Sensor};
 use crate::health::{Layer, PolicyPatch, Setting, lay};
 use crate::live::{Lifecycle, PolicyIndex, SensorType, SlotFacts};
-use crate::time::UnixMillis;
+use crate::time::{ManualClock, UnixMillis};
 use crate::wire::id::{SensorId, SiteId, SubscriptionId, ZoneId};
 
 const SILENCE: (&str, &str) = ("no-traffic", "silence_after");
@@ -26,7 +26,8 @@ fn open(store: &Arc<Store>, at: i64) -> FleetService {
     let live = Arc::new(LiveState::with_capacity(64));
     let defaults = Defaults::default();
     let (register, position) = (loaded.register, loaded.position);
-    FleetService::new(register, position, Arc::clone(store), live, defaults, UnixMillis(at)).expect("room")
+    let clock = Arc::new(ManualClock::new(UnixMillis(at)));
+    FleetService::new(register, position, Arc::clone(store), live, defaults, clock).expect("room")
 }
 
 fn sensor(n: u64) -> SensorId {
@@ -240,6 +241,43 @@ fn quiet_times_begin_and_end_by_the_second_also_after_a_restart_and_a_move() {
     assert_eq!(bench.muted(), [2, 3, 4]);
     bench.give_at(&[Command::SetMute { place: Place::Sensor(sensor(4)), mute: None }], 2_600);
     assert_eq!(bench.muted(), [2, 3]);
+
+    // Started with a clock that ran ahead, which is then set right.
+    bench.fleet = open(&bench.store, 60_000);
+    assert_eq!(bench.muted(), [0; 0]);
+    bench.fleet.quiet_tick(UnixMillis(2_700));
+    assert_eq!(bench.muted(), [2, 3]);
+    // A change by a clock that is set back before a sweep comes.
+    bench.fleet.clock = Arc::new(ManualClock::new(UnixMillis(8_000)));
+    bench.give_at(&[window(site(2), 7_000, 9_000)], 8_000);
+    assert_eq!(bench.muted(), [1, 2, 3, 4]);
+    bench.fleet.quiet_tick(UnixMillis(2_800));
+    assert_eq!(bench.muted(), [2, 3]);
+    bench.fleet.quiet_tick(UnixMillis(7_000));
+    assert_eq!(bench.muted(), [1, 4]);
+}
+
+#[test]
+fn a_change_is_dated_when_its_turn_comes() {
+    let mut bench = Bench::new();
+    let clock = Arc::new(ManualClock::new(UnixMillis(1_000)));
+    bench.fleet.clock = Arc::clone(&clock) as _;
+    let mute = |until| Command::SetMute {
+        place: Place::Sensor(sensor(4)),
+        mute: Some(Mute { until: Some(UnixMillis(until)), reason: "noise".into() }),
+    };
+    let fleet = &bench.fleet;
+    let made = std::thread::scope(|scope| {
+        let turn = fleet.lock();
+        let waiting = scope.spawn(|| fleet.apply(&[mute(9_000)], Actor::system("test"), UnixMillis(1_000)));
+        clock.step_unix(500);
+        drop(turn);
+        waiting.join().expect("no panic")
+    });
+    assert_eq!(made.expect("done").at, UnixMillis(1_500));
+    // What is over by then is not begun.
+    let late = fleet.apply(&[mute(1_400)], Actor::system("test"), UnixMillis(1_000));
+    assert!(matches!(late, Err(CommandError::Refused(_))), "{late:?}");
 }
 
 /// What one wants to see, said in the plainest way.
@@ -331,14 +369,18 @@ proptest! {
 
     #[test]
     fn after_any_commands_live_state_has_what_the_register_says(
-        groups in prop::collection::vec((prop::collection::vec(command(), 1..5), 0..600i64), 1..25),
+        groups in prop::collection::vec(
+            (prop::collection::vec((command(), prop_oneof![Just(0), 0..600i64]), 1..5), 0..600i64),
+            1..25,
+        ),
     ) {
         let bench = Bench::new();
         let mut now = 0;
         for (commands, pass) in groups {
-            for command in commands {
-                // What is refused changes nothing, which is looked at too.
-                let _ = bench.fleet.apply(&[command], Actor::system("test"), UnixMillis(now));
+            for (command, stale) in commands {
+                // What is refused changes nothing, which is looked at too. A stale one was dated, then waited for the
+                // disk, and meanwhile a sweep came.
+                let _ = bench.fleet.apply(&[command], Actor::system("test"), UnixMillis(now - stale));
                 check(&bench.fleet, now)?;
             }
             now += pass;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use fleetpulse::fleet::{Actor, Command, TokenHash};
-use fleetpulse::identity::{ClientIdentity, ClientKey, IdentityFolder, sha256};
+use fleetpulse::identity::{ActivationFile, ClientIdentity, ClientKey, IdentityFolder, sha256};
 use fleetpulse::limits::ACTIVATION_LIFE;
 use fleetpulse::live::{Lifecycle, SensorType};
 use fleetpulse::time::Clock;
@@ -118,8 +118,13 @@ fn every_reason_is_told_apart_and_noted_on_its_sensor() {
 
     // Too old.
     let id = rig.onboard("old", SensorType::OtCloud);
-    let then = rig.now().minus(ACTIVATION_LIFE + Duration::from_secs(1));
-    let issued = rig.server.activations().issue(id, Actor::command_line("test"), then).expect("issued");
+    let mut issued = rig.issue(id);
+    let mut file = rig.read(&issued);
+    file.expires_at = rig.now().minus(Duration::from_secs(1));
+    file.issued_at = file.expires_at.minus(ACTIVATION_LIFE);
+    let authority = rig.server.authority();
+    let signed = authority.sign_file(&issued.name, ActivationFile::MEDIA_TYPE, &file.payload(), rig.now());
+    issued.bytes = signed.expect("signed");
     let path = rig.write(&issued).display().to_string();
     let (code, said) = activate(&path, &rig.out("old"));
     assert_eq!(code, Some(65), "{said}");
