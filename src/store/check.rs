@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use super::error::StoreError;
+use super::whole::{self, RESTORE};
 use super::{BackupError, Store, checkpoint::LoadedCheckpoint};
 use crate::fleet::Register;
 
@@ -57,14 +58,23 @@ impl CheckReport {
     }
 }
 
-const FROM_BACKUP: &str = "restore a backup into a new data directory (`fleetpulse store restore`)";
-
 /// Looks at a store that no server uses. The error is of a directory that can't be looked at at all.
 pub fn check(dir: &Path) -> Result<CheckReport, StoreError> {
     if !dir.join("FORMAT").exists() {
         return Err(StoreError::NotAStore { dir: dir.to_owned() });
     }
     let mut report = CheckReport::default();
+    // Opening would make it.
+    if let Some(path) = whole::missing(dir)
+        && whole::nothing_is_gone(dir).is_ok()
+    {
+        report.findings.push(Finding {
+            problem: format!("{} is not there: the store was begun, and never used", path.display()),
+            remedy: "start the server, which makes it; if there was a fleet, restore a backup".to_owned(),
+            harmless: true,
+        });
+        return Ok(report);
+    }
     let store = match Store::open(dir) {
         Ok(store) => store,
         Err(error @ StoreError::Corrupt { .. }) => {
@@ -110,7 +120,7 @@ fn check_register(store: &Store, report: &mut CheckReport) {
     if let Err(BackupError::Store(error)) = copied {
         report.add(error, false);
         if let Some(finding) = report.findings.last_mut() {
-            finding.remedy = FROM_BACKUP.to_owned();
+            finding.remedy = RESTORE.to_owned();
         }
         return;
     }
@@ -130,7 +140,7 @@ fn check_journal(store: &Store, report: &mut CheckReport) {
         Err(error) => {
             report.add(error, false);
             if let Some(finding) = report.findings.last_mut() {
-                finding.remedy = FROM_BACKUP.to_owned();
+                finding.remedy = RESTORE.to_owned();
             }
         }
     }

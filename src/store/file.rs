@@ -105,6 +105,8 @@ pub(super) fn previous(path: &Path) -> PathBuf {
 /// Makes the names in the directory of `path` durable.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     match path.parent() {
+        // A name alone is in the directory that we are in.
+        Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }

@@ -25,6 +25,7 @@ mod position;
 mod register_log;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -65,6 +66,9 @@ pub struct Store {
 
 impl Store {
     /// Opens a store, or makes one in a directory that is new or empty. The directory is the store's alone.
+    ///
+    /// A database that is gone, or is empty where others speak of its content, is [`StoreError::Corrupt`]: a register
+    /// begun anew would let a stranger become its first administrator, and turn every sensor away.
     pub fn open(dir: impl AsRef<Path>) -> Result<Store, StoreError> {
         let dir = dir.as_ref().to_path_buf();
         file::make_dir(&dir)?;
@@ -73,13 +77,17 @@ impl Store {
         if is_new {
             write_format(&dir)?;
         }
+        whole::nothing_is_gone(&dir)?;
         let register =
             HealingDatabase::open(dir.join("register.redb"), "the register's log", REGISTER_CACHE_BYTES)?;
         let journal = HealingDatabase::open(dir.join("journal.redb"), "the journal", JOURNAL_CACHE_BYTES)?;
         file::sync_dir(&dir.join(FORMAT_FILE)).map_err(|cause| StoreError::file("syncing", &dir, cause))?;
+        let register = RegisterLog::open(register, dir.join("register.snapshot"))?;
+        let journal = Journal::open(journal, Journal::ENTRIES_MAX)?;
+        whole::not_begun_anew(&register, &journal)?;
         Ok(Store {
-            register: RegisterLog::open(register, dir.join("register.snapshot"))?,
-            journal: Journal::open(journal, Journal::ENTRIES_MAX)?,
+            register,
+            journal,
             checkpoint: CheckpointStore::new(dir.join("live.checkpoint")),
             history: History::open(dir.join("history"))?,
             _lock: lock,

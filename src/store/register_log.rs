@@ -25,6 +25,7 @@ use super::error::StoreError;
 use super::file::{self, FileKind};
 use super::meta::log_id;
 use super::position::{LogId, Position};
+use super::whole::RESTORE;
 use crate::fleet::{Batch, Register};
 use crate::limits::SNAPSHOT_EVERY_CHANGES;
 
@@ -154,14 +155,38 @@ impl RegisterLog {
         file::read(path, SNAPSHOT).and_then(|bytes| self.read_snapshot(bytes))
     }
 
-    /// The last batch that a snapshot includes; its content is not looked at.
+    /// The last batch that a snapshot of this log includes; its content is not looked at.
     fn snapshot_sequence(&self, path: &Path) -> Result<Option<u64>, StoreError> {
-        let Some((mut file, _, _)) = file::open(path, SNAPSHOT)? else { return Ok(None) };
-        let mut lead = [0; SNAPSHOT_LEAD_BYTES];
-        file.read_exact(&mut lead).map_err(|cause| StoreError::file("reading", path, cause))?;
-        let (log, sequence) = lead.split_at(16);
-        let sequence = u64::from_le_bytes(sequence.try_into().map_err(|_| unfit("it is cut short"))?);
-        Ok((log == self.log.0 && sequence <= self.position().sequence).then_some(sequence))
+        let end = self.position();
+        let lead = read_lead(path)?.filter(|lead| lead.log == end.log && lead.sequence <= end.sequence);
+        Ok(lead.map(|lead| lead.sequence))
+    }
+
+    /// Refuses a log that ends before a snapshot of it does, or is empty beside any: it is not the one that was.
+    pub(super) fn check_against_snapshots(&self) -> Result<(), StoreError> {
+        let end = self.position();
+        let lost = |path: &Path, why: String| StoreError::Corrupt {
+            what: "the register's log".to_owned(),
+            why: format!("{why}, and {} is a snapshot of more", path.display()),
+            remedy: RESTORE,
+        };
+        for path in self.snapshot_paths() {
+            match read_lead(&path) {
+                Ok(None) => {}
+                Ok(Some(lead)) if lead.log == end.log && lead.sequence <= end.sequence => {}
+                Ok(Some(lead)) if lead.log == end.log => {
+                    let Position { sequence, .. } = end;
+                    return Err(lost(&path, format!("it ends with change {sequence}")));
+                }
+                // What is said of an unreadable or foreign one beside a log with content, the load says.
+                Ok(Some(_)) | Err(StoreError::Corrupt { .. }) if end.sequence > 0 => {}
+                Ok(Some(_)) | Err(StoreError::Corrupt { .. }) => {
+                    return Err(lost(&path, "it is empty".to_owned()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// True when enough was appended since the last snapshot that a new one makes starting faster.
@@ -267,6 +292,18 @@ impl RegisterLog {
         }
         Err(StoreError::Conflict { expected: position, actual: self.position() })
     }
+}
+
+/// The place in the log that a snapshot is of.
+fn read_lead(path: &Path) -> Result<Option<Position>, StoreError> {
+    let Some((mut file, _, length)) = file::open(path, SNAPSHOT)? else { return Ok(None) };
+    if length < SNAPSHOT_LEAD_BYTES as u64 {
+        return Err(unfit("it is cut short"));
+    }
+    let (mut log, mut sequence) = ([0; 16], [0; 8]);
+    let read = file.read_exact(&mut log).and_then(|()| file.read_exact(&mut sequence));
+    read.map_err(|cause| StoreError::file("reading", path, cause))?;
+    Ok(Some(Position { log: LogId(log), sequence: u64::from_le_bytes(sequence) }))
 }
 
 fn fold(register: &mut Register, batch: &Batch, sequence: u64) -> Result<(), StoreError> {

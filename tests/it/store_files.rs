@@ -114,6 +114,48 @@ fn the_command_line_backs_up_restores_and_tells_what_was() {
     assert!(code == Some(1) && said.join(" ").contains("\"sound\":false"), "{said:?}");
 }
 
+/// The default data directory is a relative path of one part, too.
+#[test]
+fn paths_that_are_names_alone_are_in_the_present_directory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    unpack(&folder.path().join("data"));
+    let there = |arguments: &[&str]| {
+        let mut command = Process::new(env!("CARGO_BIN_EXE_fleetpulse"));
+        command.current_dir(folder.path()).arg("store").args(arguments);
+        let output = command.output().expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for arguments in [
+        ["backup", "copy", "--data-dir", "data"].as_slice(),
+        &["restore", "copy", "--data-dir", "new"],
+        &["check", "--data-dir", "new"],
+    ] {
+        let (code, said) = there(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
+    assert_eq!(listed(&folder.path().join("new")), listed(&folder.path().join("data")));
+}
+
+/// Who lost the register is told, and never becomes a stranger's first administrator.
+#[test]
+fn a_server_does_not_start_where_the_register_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    unpack(&data);
+    std::fs::remove_file(data.join("store/register.redb")).expect("removed");
+    let (code, said) = store(&data, &["check"]);
+    assert!(code == Some(1) && said.join(" ").contains("restore"), "{said:?}");
+    let loopback = "127.0.0.1:0".parse().expect("an address");
+    let mut config = Config { data_dir: data.clone(), ..Config::default() };
+    (config.ingest.listen, config.ingest.enrol_listen, config.http.listen) = (loopback, loopback, loopback);
+    let refused = Server::start(config).map(drop).expect_err("refused").to_string();
+    assert!(
+        refused.contains("register.redb is damaged: it is gone") && refused.contains("restore"),
+        "{refused}"
+    );
+    assert!(!data.join("store/register.redb").exists());
+}
+
 #[test]
 fn a_running_server_backs_itself_up_and_the_copy_is_a_server_too() {
     let folder = tempfile::tempdir().expect("a folder");

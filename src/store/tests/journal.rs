@@ -75,6 +75,8 @@ fn a_message_may_begin_again_with_the_beginning_that_it_had() {
 fn rules_that_this_version_does_not_know_are_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path()).expect("a store");
+    let batch = super::plan(&crate::fleet::Register::new(), &super::ground(), 1);
+    store.register.append(store.register.position(), &batch).expect("appended");
     store.journal.append(&[raised(1, "rule-of-a-newer-version", 1)]).expect("written");
     drop(store);
     let store = Store::open(dir.path()).expect("a store");

@@ -7,6 +7,7 @@ mod documents;
 mod faults;
 mod journal;
 mod register;
+mod whole;
 
 use super::{EntryEvidence, EntryKind, JournalEntry, Subject, Value};
 use crate::fleet::{Actor, ActorKind, Batch, Command, Register, SiteEdit};
