@@ -1,10 +1,11 @@
 //! What can be asked of a shard from outside: the only way in besides packets.
 //!
 //! Each shard has one bounded inbox with a wake-up. A full inbox is told to the sender at once; nobody
-//! waits for a shard.
+//! waits for a shard. One thing can always be asked, because it needs no room: to judge all connections again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -79,8 +80,6 @@ pub enum ShardCommand {
     },
     /// The answer to a request on the enrolment port.
     Enrolled(Arc<EnrolVerdict>),
-    /// Judge every connection's certificate again.
-    Recheck,
     /// Send everybody away, in good order.
     Drain(DrainPlan),
     /// Close what is left and end the thread.
@@ -106,6 +105,8 @@ pub(super) struct Inboxes(Arc<[Inbox]>);
 pub(super) struct Inbox {
     pub sender: Sender<ShardCommand>,
     pub waker: mio::Waker,
+    /// Every connection's certificate is to be judged again.
+    pub recheck: AtomicBool,
 }
 
 impl Inboxes {
@@ -127,6 +128,18 @@ impl Inboxes {
         // It fails only when the event file is broken; then the shard's own tick finds the command.
         let _ = inbox.waker.wake();
         Ok(())
+    }
+
+    /// Has a shard judge every connection's certificate again, from its next tick on.
+    pub(super) fn ask_recheck(&self, shard: usize) {
+        if let Some(inbox) = self.0.get(shard) {
+            inbox.recheck.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether that was asked since the last call.
+    pub(super) fn take_recheck(&self, shard: usize) -> bool {
+        self.0.get(shard).is_some_and(|inbox| inbox.recheck.swap(false, Ordering::Acquire))
     }
 }
 

@@ -69,6 +69,9 @@ impl Shard {
         }
         self.last_tick = now;
         self.deadlines(now);
+        if self.p.peers.take_recheck(usize::from(self.p.number)) {
+            self.recheck.begin(self.conns.len());
+        }
         self.look(now);
         self.drain_step(now);
         self.look_for_drops();

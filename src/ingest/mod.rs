@@ -366,15 +366,22 @@ impl Ingest {
     }
 
     /// Closes connections, each for its own reason: one command for each shard that has any of them. What this
-    /// node does not have is left out.
+    /// node does not have is left out. A shard that has no room for the command judges all its connections again
+    /// instead: it closes those that the [`LeafCheck`] refuses by now, within a second or so, and the error says that
+    /// the others stay.
     pub fn close(&self, connections: &[(OwnerRef, CloseCode)]) -> Result<(), InboxError> {
         let mut closed = Ok(());
         for shard in 0..self.inboxes.len() {
             let here = |owner: &OwnerRef| owner.node == self.node && usize::from(owner.shard) == shard;
             let of_shard: Vec<_> = connections.iter().filter(|(owner, _)| here(owner)).copied().collect();
-            if !of_shard.is_empty() {
-                closed = closed.and(self.post(shard, ShardCommand::CloseConnections(of_shard)));
+            if of_shard.is_empty() {
+                continue;
             }
+            let posted = self.post(shard, ShardCommand::CloseConnections(of_shard));
+            if posted.is_err() {
+                self.inboxes.ask_recheck(shard);
+            }
+            closed = closed.and(posted);
         }
         closed
     }
@@ -394,8 +401,8 @@ impl Ingest {
     }
 
     /// Judges every connection's certificate again: after sensors were deleted or changed their state.
-    pub fn recheck(&self) -> Result<(), InboxError> {
-        self.post_all(&ShardCommand::Recheck)
+    pub fn recheck(&self) {
+        (0..self.inboxes.len()).for_each(|shard| self.inboxes.ask_recheck(shard));
     }
 
     /// Sensors that keep another heartbeat interval are told to keep this one, unless their policy says another.
@@ -485,7 +492,7 @@ fn ends(count: usize) -> Result<(Vec<End>, Inboxes), IngestError> {
         let poll = Poll::new().map_err(IngestError::Socket)?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(IngestError::Socket)?;
         let (sender, receiver) = inbox();
-        senders.push(Inbox { sender, waker });
+        senders.push(Inbox { sender, waker, recheck: AtomicBool::new(false) });
         ends.push((poll, receiver));
     }
     Ok((ends, Inboxes::new(senders)))

@@ -479,7 +479,6 @@ impl Shard {
                         self.step(place, now, |conn, step| conn.enrolment_answer(&verdict.answer, step));
                     }
                 }
-                ShardCommand::Recheck => self.recheck.begin(self.conns.len()),
                 ShardCommand::Drain(plan) => {
                     let total = self.conns.len();
                     self.draining.get_or_insert(Draining { plan, since: now, cursor: 0, total });

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use fleetpulse::identity::{Leaf, PeerIdentity};
 use fleetpulse::ingest::{
-    Ingest, IngestConfig, IngestKeys, IngestParts, LeafCheck, NoEnrolment, RegisterCheck,
+    InboxError, Ingest, IngestConfig, IngestKeys, IngestParts, LeafCheck, NoEnrolment, RegisterCheck,
+    ShardCommand,
 };
+use fleetpulse::live::OwnerRef;
 use fleetpulse::time::{Clock, UnixMillis};
 use fleetpulse::wire::close::CloseCode;
 use fleetpulse::wire::frame::write_frame;
@@ -43,10 +45,9 @@ fn send(client: &Client, boot_id: u64, sequence: u64) {
     client.connection.send_datagram(bytes.into()).expect("sent");
 }
 
-#[tokio::test]
-async fn a_heartbeat_that_waited_for_its_reader_says_nothing_of_its_clock() {
+/// A server of one shard that can be made to stand still.
+fn rig(about: SensorId) -> (Rig, Arc<Holding>) {
     let mut rig = Rig::new(1);
-    let about = SensorId::from_number(2);
     let check = RegisterCheck::new(Arc::clone(&rig.live), Arc::clone(&rig.revocations));
     let holding = Arc::new(Holding { check, about, holds: AtomicBool::new(false) });
     let parts = IngestParts {
@@ -61,6 +62,13 @@ async fn a_heartbeat_that_waited_for_its_reader_says_nothing_of_its_clock() {
     let config = IngestConfig { shards: 1, ..IngestConfig::loopback() };
     rig.ingest = Arc::new(Ingest::start(&config, &parts).expect("started"));
     rig.live.set_wall(rig.clock.now());
+    (rig, holding)
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_waited_for_its_reader_says_nothing_of_its_clock() {
+    let about = SensorId::from_number(2);
+    let (rig, holding) = rig(about);
     let knows_its_clock = |rig: &Rig| rig.snapshot(1).clock_offset_ms != i64::MIN;
 
     let sensor = rig.sensor(1).await;
@@ -78,4 +86,24 @@ async fn a_heartbeat_that_waited_for_its_reader_says_nothing_of_its_clock() {
     send(&sensor, 2, 2);
     rig.until_received(1, 3).await;
     assert!(knows_its_clock(&rig));
+}
+
+#[tokio::test]
+async fn who_has_to_go_while_the_inbox_is_full_goes_all_the_same() {
+    let about = SensorId::from_number(2);
+    let (rig, holding) = rig(about);
+    let sensor = rig.sensor(1).await;
+    rig.until("connected", |rig| rig.snapshot(1).connected).await;
+    rig.register(about);
+    let _other = rig.client(&rig.issue(PeerIdentity::Sensor(about)), about).await;
+    rig.until("the shard stands still", |_| holding.holds.load(Ordering::Relaxed)).await;
+
+    let (_, owner) = rig.live.remove(SensorId::from_number(1)).expect("registered");
+    let owner = owner.expect("connected");
+    let nobody = OwnerRef { connection: u32::MAX, ..owner };
+    let code = CloseCode::Goodbye;
+    while rig.ingest.post(0, ShardCommand::CloseConnection { owner: nobody, code }).is_ok() {}
+    let closed = rig.ingest.close(&[(owner, CloseCode::UnknownIdentity)]);
+    assert_eq!(closed, Err(InboxError::Full(0)));
+    assert_eq!(sensor.closed().await, CloseCode::UnknownIdentity);
 }
