@@ -204,17 +204,21 @@ pub enum EnrolOutcome {
     TimedOut,
     /// At once: its source has its share of the connections.
     Crowded,
+    /// Before it had an answer, because the peer or the server went away.
+    Left,
     /// With a refusal.
     Refused(EnrolRefusal),
 }
 
 impl EnrolOutcome {
-    const COUNT: usize = 3 + EnrolRefusal::ALL.len();
+    const COUNT: usize = 4 + EnrolRefusal::ALL.len();
 
     /// Every case, in the order of its count.
     pub fn all() -> impl Iterator<Item = EnrolOutcome> {
         let refused = EnrolRefusal::ALL.iter().map(|&refusal| EnrolOutcome::Refused(refusal));
-        [EnrolOutcome::Enrolled, EnrolOutcome::TimedOut, EnrolOutcome::Crowded].into_iter().chain(refused)
+        let others =
+            [EnrolOutcome::Enrolled, EnrolOutcome::TimedOut, EnrolOutcome::Crowded, EnrolOutcome::Left];
+        others.into_iter().chain(refused)
     }
 
     /// The label in metrics.
@@ -223,6 +227,7 @@ impl EnrolOutcome {
             EnrolOutcome::Enrolled => "enrolled",
             EnrolOutcome::TimedOut => "timed-out",
             EnrolOutcome::Crowded => "crowded",
+            EnrolOutcome::Left => "left",
             EnrolOutcome::Refused(refusal) => refusal.label(),
         }
     }

@@ -128,11 +128,13 @@ impl Conn {
         self.enrolling = Some(Box::default());
     }
 
-    /// Gives back its place.
+    /// Gives back its place. Who has no answer by now gets none.
     pub(super) fn enrolment_ends(&mut self, step: &mut Step<'_>) {
-        if self.enrolling.take().is_some()
-            && let Some(enrolments) = step.enrolments.as_deref_mut()
-        {
+        let Some(enrolling) = self.enrolling.take() else { return };
+        if !enrolling.answered {
+            step.env.counters.enrolment(EnrolOutcome::Left);
+        }
+        if let Some(enrolments) = step.enrolments.as_deref_mut() {
             enrolments.open.end(self.source);
         }
     }
@@ -202,8 +204,12 @@ impl Conn {
         }
     }
 
-    /// Says the answer. The client closes when it has it; if it does not, its time runs out.
+    /// Says the answer, once. The client closes when it has it; if it does not, its time runs out. Nothing is said, and
+    /// nothing counted, when the connection ended meanwhile: its end was.
     pub(super) fn enrolment_answer(&mut self, answer: &EnrolAnswer, step: &mut Step<'_>) {
+        let Some(enrolling) = self.enrolling.as_deref_mut() else { return };
+        let Some(stream) = enrolling.stream.filter(|_| !enrolling.answered) else { return };
+        enrolling.answered = true;
         let counters = step.env.counters;
         match answer {
             EnrolAnswer::Enrolled { .. } => counters.enrolment(EnrolOutcome::Enrolled),
@@ -215,9 +221,6 @@ impl Conn {
                 step.left.said.push((self.quic.remote_address(), said));
             }
         }
-        let Some(enrolling) = self.enrolling.as_deref_mut() else { return };
-        let Some(stream) = enrolling.stream.filter(|_| !enrolling.answered) else { return };
-        enrolling.answered = true;
         let _ = self.quic.recv_stream(stream).stop(VarInt::from_u32(CloseCode::Goodbye.code()));
         let bytes = Bytes::from(encode(answer));
         let mut send = self.quic.send_stream(stream);
@@ -229,8 +232,8 @@ impl Conn {
 
     /// Its time is over, whatever it waits for.
     pub(super) fn enrolment_due(&mut self, step: &mut Step<'_>) {
-        let Some(enrolling) = self.enrolling.as_deref() else { return };
-        if !enrolling.answered {
+        let Some(enrolling) = self.enrolling.as_deref_mut() else { return };
+        if !std::mem::replace(&mut enrolling.answered, true) {
             step.env.counters.enrolment(EnrolOutcome::TimedOut);
         }
         self.close(CloseCode::TooSlow, step);

@@ -168,7 +168,9 @@ impl Shard {
         let Some(identity) = conn.session.identity() else { return };
         if let Some(certificate) = conn.session.needs(trust, now, unix) {
             let owner = OwnerRef { node: self.p.node, shard: self.p.number, connection: key };
-            let _ = self.p.renewals.try_send(Renewable { owner, identity, certificate });
+            if self.p.renewals.try_send(Renewable { owner, identity, certificate }).is_err() {
+                conn.session.not_taken(now);
+            }
         }
     }
 

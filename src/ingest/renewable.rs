@@ -48,6 +48,12 @@ impl Dates {
         }
         (runs_out || older_trust).then_some(runs_out)
     }
+
+    /// Nobody took the report: it is made again soon, however much time is left. Where many wait for their turn, all
+    /// of them have one before any of them is late.
+    pub(super) fn not_taken(&mut self, now: MonoNanos) {
+        self.again = now.plus(RENEWAL_AGAIN_MIN);
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +78,25 @@ mod tests {
         assert_eq!(reported[1], 21 * 24 + 1, "a day later");
         assert_eq!(reported[reported.len() - 2..], [718, 719], "every hour looked at in the end");
         assert!((20..60).contains(&reported.len()), "{reported:?}");
+    }
+
+    #[test]
+    fn a_report_that_nobody_took_is_made_again_soon() {
+        let begin = UnixMillis(1_780_000_000_000);
+        let mut dates = Dates::new(begin, begin.plus(30 * DAY));
+        let unix = begin.plus(25 * DAY);
+        let mut at = |seconds: u64, taken: bool| {
+            let now = MONO_ORIGIN.plus(Duration::from_secs(seconds));
+            let due = dates.due(false, now, unix);
+            if due.is_some() && !taken {
+                dates.not_taken(now);
+            }
+            due
+        };
+        let soon = RENEWAL_AGAIN_MIN.as_secs();
+        assert_eq!(at(0, false), Some(true));
+        assert_eq!(at(soon, true), Some(true));
+        assert_eq!(at(2 * soon, true), None, "it was taken");
     }
 
     #[test]

@@ -215,6 +215,13 @@ impl Session {
         common.dates.due(older, now, unix)
     }
 
+    /// What was needed was told to nobody.
+    pub fn not_taken(&mut self, now: MonoNanos) {
+        if let Some(common) = self.common_mut() {
+            common.dates.not_taken(now);
+        }
+    }
+
     fn common(&self) -> Option<&Common> {
         match self {
             Session::None => None,
