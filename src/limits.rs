@@ -132,8 +132,14 @@ pub const SESSION_SILENCE_MIN: Duration = Duration::from_secs(60);
 pub const SESSION_ROUND: Duration = Duration::from_secs(4);
 /// Sensors that one gateway session remembers the slots of.
 pub const GATEWAY_SENSORS_MAX: usize = 65_536;
-/// Connections of the enrolment port.
+/// Connections of the enrolment port between their handshake and their end, of all sources.
 pub const ENROL_CONNECTIONS_MAX: usize = 1_024;
+/// Connections of the enrolment port that are over, and of which QUIC keeps the words of farewell for late packets. Of
+/// more the oldest are forgotten: their late packets get a stateless reset.
+pub const ENROL_CLOSING_MAX: usize = 512;
+/// What the enrolment port holds at most: connections, handshakes and farewells beside each other, so that who has its
+/// share of each takes none of the others'. At 19 KB: 49 MB.
+pub const ENROL_PLACES_MAX: usize = ENROL_CONNECTIONS_MAX + HALF_OPEN_MAX + ENROL_CLOSING_MAX;
 /// Largest request or answer on the enrolment port, without its four bytes of length: a chain of a few certificates
 /// and a signing request, or a chain and a trust bundle of [`TRUST_ROOTS_MAX`] roots.
 pub const ENROL_MESSAGE_BYTES_MAX: usize = 32 * 1_024;
@@ -439,6 +445,7 @@ const _: () = assert!(IDLE_TIMEOUT.as_millis() == 3 * INTERVAL_MAX.as_millis());
 const _: () = assert!(HISTORY_BLOCK.as_millis() == 30 * HISTORY_SAMPLE_EVERY.as_millis());
 const _: () = assert!(HALF_OPEN_RETRY < HALF_OPEN_MAX);
 const _: () = assert!(HALF_OPEN_MAX < u16::MAX as usize);
+const _: () = assert!(ENROL_PLACES_MAX <= CONNECTIONS_PER_SHARD_MAX);
 const _: () = assert!(CONNECTION_WINDOW_BYTES < GATEWAY_WINDOW_BYTES);
 const _: () = assert!(STREAM_WINDOW_BYTES <= GATEWAY_WINDOW_BYTES);
 const _: () = assert!(SENSOR_FRAMES_PER_SECOND as u128 >= 50 * (1_000 / INTERVAL_MIN.as_millis()));

@@ -108,6 +108,7 @@ pub(super) struct Enrolling {
     buffer: Vec<u8>,
     /// The request is complete, or refused: nothing more is read.
     judged: bool,
+    /// How it ends is decided, and counted.
     answered: bool,
 }
 

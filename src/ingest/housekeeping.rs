@@ -7,7 +7,7 @@ use super::command::DrainPlan;
 use super::connection::{Conn, Phase, Said};
 use super::renewable::Renewable;
 use super::shard::{Shard, TICK, Work};
-use crate::limits::{COME_BACK_TIMEOUT, SESSION_ROUND, SESSION_SILENCE_MIN};
+use crate::limits::{COME_BACK_TIMEOUT, ENROL_CLOSING_MAX, SESSION_ROUND, SESSION_SILENCE_MIN};
 use crate::live::OwnerRef;
 use crate::time::{Clock, MonoNanos, UnixMillis};
 use crate::wire::close::CloseCode;
@@ -242,6 +242,13 @@ impl Shard {
                 if self.p.peers.post(usize::from(owner.shard), command).is_err() {
                     self.p.counters.inbox_full.add(1);
                 }
+            }
+        }
+        while self.closing.len() > ENROL_CLOSING_MAX {
+            if let Some(key) = self.closing.pop_front()
+                && let Some(place) = self.find(key)
+            {
+                self.drop_silently(place, now);
             }
         }
         let shard = self.p.number;

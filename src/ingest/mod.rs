@@ -289,7 +289,7 @@ impl Ingest {
         let (jobs, asked) = crossbeam::channel::bounded(limits::ENROL_QUEUE);
         for end in enrolment_ends {
             let socket = enrol_socket.try_clone().map_err(IngestError::Socket)?;
-            let most = limits::ENROL_CONNECTIONS_MAX;
+            let most = limits::ENROL_PLACES_MAX;
             let mut shard = builder.shard(Role::Enrolment, 0, 1, most, socket, end, &enrolment_inboxes)?;
             shard.p.enrolments = Some(Enrolments::new(jobs.clone()));
             shards.push(shard);

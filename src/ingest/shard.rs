@@ -96,6 +96,8 @@ pub(super) struct Shard {
     pub(super) drains_due: VecDeque<(MonoNanos, u32, u64)>,
     /// When connections to the enrolment port have to be over, likewise.
     pub(super) enrolments_due: VecDeque<(MonoNanos, u32)>,
+    /// Connections to the enrolment port that are over, oldest first. Some are forgotten already.
+    pub(super) closing: VecDeque<u32>,
     pub(super) scratch: Vec<u8>,
     pub(super) left: Left,
     pub(super) server_config: Arc<ServerConfig>,
@@ -139,6 +141,7 @@ impl Shard {
             controls_due: VecDeque::new(),
             drains_due: VecDeque::new(),
             enrolments_due: VecDeque::new(),
+            closing: VecDeque::new(),
             scratch: Vec::with_capacity(2_048),
             left: Left::default(),
             server_config,
@@ -339,6 +342,9 @@ impl Shard {
         let result = act(conn, &mut step);
         if before == Phase::HalfOpen && conn.phase != Phase::HalfOpen {
             self.half_open.end(conn.source);
+        }
+        if self.p.role == Role::Enrolment && before != Phase::Closed && conn.phase == Phase::Closed {
+            self.closing.push_back(key);
         }
         if !conn.dirty {
             conn.dirty = true;

@@ -1,13 +1,13 @@
 //! Many handshakes from one address: a stranger's leave room for the others, a herd's all get their turn.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleetpulse::identity::{ALPN_MAIN, PeerIdentity, client_tls};
 use fleetpulse::limits::{HALF_OPEN_MAX, HANDSHAKE_TIMEOUT};
-use fleetpulse::time::Clock;
+use fleetpulse::time::{Clock, SystemClock};
 use fleetpulse::wire::id::SensorId;
 use quinn_proto::{DatagramEvent, Endpoint, EndpointConfig};
 
@@ -19,46 +19,56 @@ fn is_retry(packet: &[u8]) -> bool {
 }
 
 /// Real clients of one real address that prove it when asked to, and then never go on.
-struct Stranger {
+pub struct Stranger {
     socket: UdpSocket,
     endpoint: Endpoint,
     connections: Vec<Option<quinn_proto::Connection>>,
     config: quinn::ClientConfig,
-    rig: Arc<Rig>,
+    server: SocketAddr,
+    clock: SystemClock,
 }
 
 impl Stranger {
-    fn new(rig: &Arc<Rig>, from: Ipv4Addr) -> Stranger {
+    fn new(rig: &Rig, from: Ipv4Addr) -> Stranger {
         let identity = rig.issue(PeerIdentity::Sensor(SensorId::from_number(66)));
         let tls = client_tls(&identity, ALPN_MAIN, Arc::new(rig.clock)).unwrap();
+        Stranger::at(rig.ingest.local_addr(), quic_client(tls), from, rig.clock)
+    }
+
+    pub fn at(
+        server: SocketAddr,
+        config: quinn::ClientConfig,
+        from: Ipv4Addr,
+        clock: SystemClock,
+    ) -> Stranger {
         let socket = UdpSocket::bind((from, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();
         Stranger {
             socket,
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), None, false, None),
             connections: Vec::new(),
-            config: quic_client(tls),
-            rig: Arc::clone(rig),
+            config,
+            server,
+            clock,
         }
     }
 
     fn flush(&mut self, place: usize) {
         let Some(connection) = &mut self.connections[place] else { return };
-        let instant = self.rig.clock.instant_of(self.rig.clock.mono());
+        let instant = self.clock.instant_of(self.clock.mono());
         let mut packet = Vec::new();
         while connection.poll_transmit(instant, 1, &mut packet).is_some() {
             // What the server's buffer has no room for is one attempt less.
-            let _ = self.socket.send_to(&packet, self.rig.ingest.local_addr());
+            let _ = self.socket.send_to(&packet, self.server);
             packet.clear();
         }
     }
 
     /// Begins one handshake more, and proves the address where that was asked.
-    fn begin(&mut self) {
-        let instant = self.rig.clock.instant_of(self.rig.clock.mono());
-        let server = self.rig.ingest.local_addr();
+    pub fn begin(&mut self) {
+        let instant = self.clock.instant_of(self.clock.mono());
         let (handle, connection) =
-            self.endpoint.connect(instant, self.config.clone(), server, "localhost").unwrap();
+            self.endpoint.connect(instant, self.config.clone(), self.server, "localhost").unwrap();
         if self.connections.len() <= handle.0 {
             self.connections.resize_with(handle.0 + 1, || None);
         }
@@ -68,7 +78,7 @@ impl Stranger {
     }
 
     fn prove(&mut self) {
-        let instant = self.rig.clock.instant_of(self.rig.clock.mono());
+        let instant = self.clock.instant_of(self.clock.mono());
         let mut bytes = [0; 2_048];
         while let Ok((length, from)) = self.socket.recv_from(&mut bytes) {
             let packet = &bytes[..length];

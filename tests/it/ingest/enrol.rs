@@ -1,6 +1,6 @@
 //! The enrolment port by itself: what a shard does with requests, rubbish, slow clients and a judge that is busy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +11,7 @@ use fleetpulse::time::UnixMillis;
 use fleetpulse::wire::close::CloseCode;
 use fleetpulse::wire::enrol::{EnrolAnswer, EnrolRefusal, EnrolRequest, decode, encode};
 
+use super::crowds::Stranger;
 use super::rig::{Neighbour, PATIENCE, Rig, code, quic_client};
 
 /// Answers with the size of the signing request; waits while it is held.
@@ -43,7 +44,7 @@ fn request(size: usize) -> Vec<u8> {
     })
 }
 
-async fn connect(rig: &Rig) -> quinn::Connection {
+fn enroller(rig: &Rig) -> quinn::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     for root in &rig.authority.trust().roots {
         roots.add(root.clone()).unwrap();
@@ -54,8 +55,16 @@ async fn connect(rig: &Rig) -> quinn::Connection {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN_ENROL.to_vec()];
-    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-    endpoint.connect_with(quic_client(tls), rig.ingest.enrol_addr(), "localhost").unwrap().await.unwrap()
+    quic_client(tls)
+}
+
+async fn connect(rig: &Rig) -> quinn::Connection {
+    connect_from(rig, Ipv4Addr::LOCALHOST).await
+}
+
+async fn connect_from(rig: &Rig, from: Ipv4Addr) -> quinn::Connection {
+    let endpoint = quinn::Endpoint::client((from, 0).into()).unwrap();
+    endpoint.connect_with(enroller(rig), rig.ingest.enrol_addr(), "localhost").unwrap().await.unwrap()
 }
 
 async fn answer(connection: &quinn::Connection, bytes: &[u8]) -> Option<EnrolAnswer> {
@@ -140,7 +149,7 @@ async fn who_takes_too_long_has_to_go_and_holds_nobody_up() {
         assert_eq!(code(&closed), CloseCode::TooSlow);
     }
     drip.abort();
-    assert_eq!(counted(&rig, EnrolOutcome::TimedOut), 2);
+    assert_eq!((counted(&rig, EnrolOutcome::TimedOut), counted(&rig, EnrolOutcome::Left)), (2, 0));
     assert_eq!(granted(ask(&rig, &request(8)).await), 8);
 }
 
@@ -186,6 +195,17 @@ async fn one_source_leaves_connections_for_others() {
     let closed = tokio::time::timeout(PATIENCE, one_more.closed()).await.unwrap();
     assert_eq!(code(&closed), CloseCode::Full);
     assert_eq!(counted(&rig, EnrolOutcome::Crowded), 1);
+
+    // It holds its share of the handshakes too, and comes again and again: another one gets in all the same.
+    let mut stranger = Stranger::at(rig.ingest.enrol_addr(), enroller(&rig), Ipv4Addr::LOCALHOST, rig.clock);
+    rig.until("it has all that it can", |rig| {
+        (0..16).for_each(|_| stranger.begin());
+        rig.ingest.counters().enrolment.snapshot().ignored_source > 0
+    })
+    .await;
+    let other = connect_from(&rig, Ipv4Addr::new(127, 0, 0, 2)).await;
+    assert_eq!(granted(answer(&other, &request(5)).await), 5);
+
     // Whoever goes makes room.
     held.truncate(10);
     for _ in 0..50 {
