@@ -486,6 +486,13 @@ pub const NAME_CHARS_MAX: usize = 128;
 pub const SENSORS_MAX: usize = SLAB_CHUNK_SLOTS * SLAB_CHUNKS_MAX;
 /// Sites of one register.
 pub const SITES_MAX: usize = 1_000_000;
+/// Zones of one register: two a site. About 250 bytes each with name and indexes, so 500 MB at most.
+pub const ZONES_MAX: usize = 2 * SITES_MAX;
+/// Sensors of one register that there are or ever were. A deleted one is remembered, so that its id is never used for
+/// another and its certificate and activation file say why they are refused; about 200 bytes each. With this bound a
+/// full register can be replaced once as a whole, and who adds and deletes on purpose fills 3.4 GB and no more. What is
+/// refused is adding: deleting leaves the sum as it is, so it is always possible.
+pub const SENSORS_EVER_MAX: usize = 2 * SENSORS_MAX;
 /// Sites that one gateway may speak for.
 pub const GATEWAY_SITES_MAX: usize = 4_096;
 /// Different policies in use at a time: what an index of 16 bits can tell apart. About 2 KB each.

@@ -10,7 +10,7 @@ use super::access::{Token, User};
 use super::change::{Change, Edit, Event};
 use super::details::TokenHash;
 use super::model::{Gateway, Sensor, Site, Subscription, Zone};
-use super::register::Register;
+use super::register::{Counts, Register};
 use crate::live::Lifecycle;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, TokenId, UserId, ZoneId};
 
@@ -40,7 +40,10 @@ pub(super) struct Draft<'r> {
     /// Sensors more or fewer than the base has, by zone.
     zone_sensors: BTreeMap<ZoneId, i64>,
     sensors_more: i64,
+    /// Sensors that the base never had.
+    sensors_new: i64,
     sites_more: i64,
+    zones_more: i64,
 }
 
 macro_rules! put {
@@ -82,7 +85,9 @@ impl<'r> Draft<'r> {
             names: AHashMap::new(),
             zone_sensors: BTreeMap::new(),
             sensors_more: 0,
+            sensors_new: 0,
             sites_more: 0,
+            zones_more: 0,
         }
     }
 
@@ -94,7 +99,7 @@ impl<'r> Draft<'r> {
         Scope::Subscriptions
     });
     put!(put_site_document, site, sites, Site, Site, SiteId, |site: &Site| Scope::Sites(site.subscription));
-    put!(put_zone, zone, zones, Zone, Zone, ZoneId, |zone: &Zone| Scope::Zones(zone.site));
+    put!(put_zone_document, zone, zones, Zone, Zone, ZoneId, |zone: &Zone| Scope::Zones(zone.site));
     put!(put_gateway, gateway, gateways, Gateway, Gateway, GatewayId, |_| Scope::Gateways);
 
     put!(put_user, user, users, User, User, UserId, |_| Scope::Users);
@@ -107,6 +112,11 @@ impl<'r> Draft<'r> {
     pub(super) fn put_site(&mut self, before: Option<Site>, after: Option<Site>) {
         self.sites_more += i64::from(after.is_some()) - i64::from(before.is_some());
         self.put_site_document(before, after);
+    }
+
+    pub(super) fn put_zone(&mut self, before: Option<Zone>, after: Option<Zone>) {
+        self.zones_more += i64::from(after.is_some()) - i64::from(before.is_some());
+        self.put_zone_document(before, after);
     }
 
     /// A sensor that is not deleted.
@@ -129,8 +139,9 @@ impl<'r> Draft<'r> {
         if before.as_ref() == Some(&after) {
             return;
         }
-        if let Some(before) = &before {
-            self.count(before, -1);
+        match &before {
+            Some(before) => self.count(before, -1),
+            None => self.sensors_new += 1,
         }
         if after.lifecycle != Lifecycle::Deleted {
             self.count(&after, 1);
@@ -168,6 +179,16 @@ impl<'r> Draft<'r> {
 
     pub(super) fn sites_count(&self) -> usize {
         plus(self.base.counts().sites, self.sites_more)
+    }
+
+    /// Deleted ones too.
+    pub(super) fn sensors_ever_count(&self) -> usize {
+        let Counts { sensors, deleted, .. } = self.base.counts();
+        plus(sensors.saturating_add(deleted), self.sensors_new)
+    }
+
+    pub(super) fn zones_count(&self) -> usize {
+        plus(self.base.counts().zones, self.zones_more)
     }
 
     pub(super) fn gateways_count(&self) -> usize {

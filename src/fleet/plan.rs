@@ -20,7 +20,8 @@ use super::name::check_name;
 use super::refusal::{Refusal, RefusalCode, shown};
 use super::register::Register;
 use crate::limits::{
-    COMMANDS_PER_BATCH_MAX, EVENT_DETAIL_BYTES_MAX, GATEWAY_SITES_MAX, GATEWAYS_MAX, SENSORS_MAX, SITES_MAX,
+    COMMANDS_PER_BATCH_MAX, EVENT_DETAIL_BYTES_MAX, GATEWAY_SITES_MAX, GATEWAYS_MAX, SENSORS_EVER_MAX,
+    SENSORS_MAX, SITES_MAX, ZONES_MAX,
 };
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
@@ -118,6 +119,7 @@ fn plan(draft: &mut Draft<'_>, command: &Command, at: UnixMillis) -> Result<(), 
             if draft.zone(*id).is_some() {
                 return fault(RefusalCode::IdTaken, "id", id, "a fresh id");
             }
+            within(ZONES_MAX, draft.zones_count(), "zones")?;
             let name = new_name(draft, Scope::Zones(*place), name)?;
             draft.put_zone(None, Some(Zone { id: *id, site: *place, name, policy: Overrides::default() }));
             Ok(())
@@ -191,6 +193,7 @@ fn add_subscription(draft: &mut Draft<'_>, id: SubscriptionId, name: &str) -> Re
         return fault(RefusalCode::IdTaken, "id", id, "a fresh id");
     }
     within(SITES_MAX, draft.sites_count(), "sites")?;
+    within(ZONES_MAX, draft.zones_count(), "zones")?;
     let name = new_name(draft, Scope::Subscriptions, name)?;
     let policy = Overrides::default();
     draft.put_subscription(None, Some(Subscription { id, name, policy: policy.clone() }));
@@ -280,6 +283,7 @@ fn add_sensor(
         return fault(RefusalCode::LifecycleStep, "lifecycle", lifecycle.as_str(), right);
     }
     within(SENSORS_MAX, draft.sensors_count(), "sensors")?;
+    within(SENSORS_EVER_MAX, draft.sensors_ever_count(), "sensors")?;
     let place = place_for(draft, zone, kind)?;
     let name = new_name(draft, Scope::Sensors(place), name)?;
     draft.put_sensor(None, Sensor { id, zone, name, kind, lifecycle, more: Sensor::plain() });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{ATTEMPTS_KEPT, CREDENTIALS_MAX};
+use crate::limits::{ATTEMPTS_KEPT, CREDENTIALS_MAX, SENSORS_EVER_MAX, WINDOWS_MAX, ZONES_MAX};
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId, TokenId, UserId, ZoneId};
 
@@ -114,6 +114,70 @@ fn a_deleted_sensor_never_comes_back_and_gives_its_name_back() {
     assert!(apply(&mut register, &[add_sensor(2, "a")]).is_ok());
     assert!(apply(&mut register, &[Command::DeleteSensor { id: SensorId::from_number(2) }]).is_ok());
     assert!(apply(&mut register, &[Command::DeleteZone { id: ZoneId::from_number(1) }]).is_ok());
+}
+
+#[test]
+fn zones_and_sensors_that_were_deleted_have_a_bound() {
+    let mut register = small();
+    apply(&mut register, &[add_sensor(1, "a")]).expect("a sensor");
+    let zone = |number: u64| Command::AddZone {
+        id: ZoneId::from_number(number),
+        site: SiteId::from_number(1),
+        name: format!("zone {number}"),
+    };
+    let refused = |register: &Register, commands: &[Command]| {
+        register.apply(commands, actor(), AT).map_err(|refusal| (refusal.index, refusal.code)).map(drop)
+    };
+    register.pretend(|counts| counts.zones = ZONES_MAX - 1);
+    assert_eq!(refused(&register, &[zone(2)]), Ok(()));
+    assert_eq!(refused(&register, &[zone(2), zone(3)]), Err((1, RefusalCode::TooMany)));
+    let id = ZoneId::from_number(2);
+    assert_eq!(refused(&register, &[zone(2), Command::DeleteZone { id }, zone(3)]), Ok(()));
+    // A subscription brings one along.
+    let more = Command::AddSubscription { id: SubscriptionId::from_number(2), name: "Fabrikam".into() };
+    assert_eq!(refused(&register, &[zone(2), more]), Err((1, RefusalCode::TooMany)));
+
+    register.pretend(|counts| {
+        counts.zones = 1;
+        counts.deleted = SENSORS_EVER_MAX - 2;
+    });
+    assert_eq!(refused(&register, &[add_sensor(2, "b")]), Ok(()));
+    assert_eq!(refused(&register, &[add_sensor(2, "b"), add_sensor(3, "c")]), Err((1, RefusalCode::TooMany)));
+    // Deleting makes no room, and always can be done.
+    let delete = Command::DeleteSensor { id: SensorId::from_number(1) };
+    let with_delete = [delete, add_sensor(2, "b"), add_sensor(3, "c")];
+    assert_eq!(refused(&register, &with_delete), Err((2, RefusalCode::TooMany)));
+}
+
+#[test]
+fn windows_that_ended_make_room_and_are_forgotten() {
+    let mut register = small();
+    let place = Place::Site(SiteId::from_number(1));
+    let mut add = |at: i64, from: i64, until: i64| {
+        let window = Command::AddWindow {
+            place,
+            from: UnixMillis(from),
+            until: UnixMillis(until),
+            reason: "pump".into(),
+        };
+        let batch = register.apply(&[window], actor(), UnixMillis(at)).map_err(|refusal| refusal.code)?;
+        register.fold(&batch).expect("folds");
+        Ok(register.site(SiteId::from_number(1)).expect("there").about.quiet.windows.len())
+    };
+    let most = WINDOWS_MAX as i64;
+    for n in 0..most {
+        assert_eq!(add(0, n, 1_000 + n), Ok(n as usize + 1));
+    }
+    assert_eq!(add(0, 0, 9_000), Err(RefusalCode::TooMany));
+    // One ended, and there is room for one.
+    assert_eq!(add(1_000, 0, 9_000), Ok(WINDOWS_MAX + 1));
+    assert_eq!(add(1_000, 0, 9_000), Err(RefusalCode::TooMany));
+    // However many ended today, no more are kept than can go on.
+    for n in 0..3 * most {
+        let now = 10_000 + n;
+        assert!(add(now, now, now + 1).expect("room") <= 2 * WINDOWS_MAX);
+    }
+    assert_eq!(add(200_000_000, 0, 200_000_001), Ok(1));
 }
 
 #[test]

@@ -182,7 +182,8 @@ pub(super) fn add_window(
     }
     let reason = text(reason, "reason")?;
     change_quiet(draft, place, now, |quiet| {
-        within(WINDOWS_MAX, quiet.windows.len(), "windows")?;
+        let going_on = quiet.windows.iter().filter(|window| window.until > now).count();
+        within(WINDOWS_MAX, going_on, "windows")?;
         let id = quiet.windows.iter().map(|window| window.id).max().unwrap_or(0) + 1;
         quiet.windows.push(Window { id, from, until, reason });
         quiet.windows.sort_by_key(|window| (window.from, window.id));
@@ -206,27 +207,39 @@ pub(super) fn remove_window(
     })
 }
 
-/// Changes when a place is quiet. What is over for a day is dropped on the way.
+/// Drops windows that are over for a day, and of those that are over the oldest beyond [`WINDOWS_MAX`]: a place keeps
+/// twice as many at most.
+fn forget_over(quiet: &mut Quiet, now: UnixMillis) {
+    let old = UnixMillis(now.0.saturating_sub(86_400_000));
+    quiet.windows.retain(|window| window.until > old);
+    let mut over: Vec<(UnixMillis, u32)> =
+        quiet.windows.iter().filter(|w| w.until <= now).map(|w| (w.until, w.id)).collect();
+    over.sort_unstable();
+    for (_, id) in over.iter().rev().skip(WINDOWS_MAX) {
+        quiet.windows.retain(|window| window.id != *id);
+    }
+}
+
+/// Changes when a place is quiet. What is over is forgotten on the way, some of it at once.
 fn change_quiet(
     draft: &mut Draft<'_>,
     place: Place,
     now: UnixMillis,
     change: impl FnOnce(&mut Quiet) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let old = UnixMillis(now.0.saturating_sub(86_400_000));
     match place {
         Place::Site(id) => {
             let before = site(draft, id, "id")?;
             let mut about = SiteAbout::clone(&before.about);
             change(&mut about.quiet)?;
-            about.quiet.windows.retain(|window| window.until > old);
+            forget_over(&mut about.quiet, now);
             put_site(draft, &before, before.name.clone(), about);
         }
         Place::Sensor(id) => {
             let before = sensor(draft, id)?;
             let mut more = SensorMore::clone(&before.more);
             change(&mut more.quiet)?;
-            more.quiet.windows.retain(|window| window.until > old);
+            forget_over(&mut more.quiet, now);
             put_more(draft, before.clone(), before, more);
         }
         Place::Subscription(_) | Place::Zone(_) => {
