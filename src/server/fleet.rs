@@ -358,11 +358,9 @@ impl FleetService {
         if self.store.register.snapshot_is_due() { self.snapshot() } else { Ok(()) }
     }
 
-    /// Writes a snapshot.
+    /// Writes a snapshot. It is made from the log, so commands go on meanwhile.
     pub fn snapshot(&self) -> Result<(), StoreError> {
-        // Commands wait while the snapshot is written; readers do not.
-        let position = self.lock();
-        self.store.register.write_snapshot(&self.register(), *position).map(drop)
+        self.store.register.snapshot().map(drop)
     }
 
     fn lock(&self) -> MutexGuard<'_, Position> {
@@ -415,6 +413,25 @@ mod tests {
         fn give(&self, commands: &[Command]) -> Result<Batch, CommandError> {
             self.apply(commands, Actor::command_line("test"), UnixMillis(0))
         }
+    }
+
+    #[test]
+    fn a_snapshot_is_written_while_a_command_has_its_turn() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (store, fleet) = FleetService::empty(dir.path());
+        let subscription = SubscriptionId::from_number(1);
+        fleet.give(&[Command::AddSubscription { id: subscription, name: "Contoso".into() }]).expect("done");
+        std::thread::scope(|scope| {
+            let (done, told) = crossbeam::channel::bounded(1);
+            let fleet = &fleet;
+            let turn = (fleet.lock(), fleet.register.write().expect("not poisoned"));
+            scope.spawn(move || done.send(fleet.snapshot()));
+            let written = told.recv_timeout(std::time::Duration::from_secs(30));
+            drop(turn);
+            written.expect("it waits for no command").expect("written");
+        });
+        let loaded = store.register.load().expect("a register");
+        assert_eq!((loaded.replayed, &loaded.register), (0, &*fleet.register()));
     }
 
     fn add_gateway(number: u64) -> Command {

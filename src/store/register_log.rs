@@ -12,6 +12,7 @@ mod times;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use minicbor::Decoder;
 use redb::{ReadableTable, TableDefinition};
@@ -38,7 +39,7 @@ const SNAPSHOT: FileKind = FileKind {
     remedy: "nothing to do: the log is read instead, which takes longer",
 };
 
-/// Before the changes of a snapshot: id of its log, number of the last batch.
+/// Before the changes of a snapshot: id of its log (16), number of the last batch (8).
 const SNAPSHOT_LEAD_BYTES: usize = 24;
 
 /// Documents of a snapshot after which their mean length is believed.
@@ -51,6 +52,8 @@ pub struct RegisterLog {
     last: AtomicU64,
     changes_since_snapshot: AtomicU64,
     snapshot: PathBuf,
+    /// One snapshot is written at a time.
+    writing: Mutex<()>,
 }
 
 /// The register as the log has it.
@@ -75,6 +78,7 @@ impl RegisterLog {
             last: AtomicU64::new(0),
             changes_since_snapshot: AtomicU64::new(0),
             snapshot,
+            writing: Mutex::new(()),
         };
         let last = log.database.read(|transaction| {
             let table = transaction.open_table(BATCHES).map_err(|cause| log.database.error(cause))?;
@@ -194,11 +198,27 @@ impl RegisterLog {
         self.changes_since_snapshot.load(Ordering::Relaxed) >= SNAPSHOT_EVERY_CHANGES
     }
 
-    /// Writes a snapshot of the register as it is after `position`; the present one is kept as previous.
-    pub fn write_snapshot(&self, register: &Register, position: Position) -> Result<u64, StoreError> {
+    /// Writes a snapshot of the register as the log has it now; the present one is kept as previous. Batches are
+    /// appended meanwhile.
+    ///
+    /// It is made from the newest snapshot and the log, as a start does, not from the register at work: that would have
+    /// to stand still for as long as it takes to write it all down. The price is a second register in memory for that
+    /// time, and a second or two of one core for a million sensors, each [`SNAPSHOT_EVERY_CHANGES`] changes.
+    pub fn snapshot(&self) -> Result<u64, StoreError> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // First: what is appended from here on counts towards the next one, be it in this one or not.
+        let included = self.changes_since_snapshot.load(Ordering::Relaxed);
+        let position = self.position();
+        let register = self.load_at(position)?;
+        let bytes = self.write_snapshot(&register, position)?;
+        self.changes_since_snapshot.fetch_sub(included, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Writes a snapshot of a register that is as the log has it after `position`.
+    pub(super) fn write_snapshot(&self, register: &Register, position: Position) -> Result<u64, StoreError> {
         self.own(position)?;
-        let before = self.changes_since_snapshot.load(Ordering::Relaxed);
-        let bytes = file::replace(&self.snapshot, SNAPSHOT, true, |writer| {
+        file::replace(&self.snapshot, SNAPSHOT, true, |writer| {
             writer.write_all(&self.log.0)?;
             writer.write_all(&position.sequence.to_le_bytes())?;
             let mut bytes = Vec::with_capacity(512);
@@ -208,9 +228,7 @@ impl RegisterLog {
                 writer.write_all(&bytes)?;
             }
             Ok(())
-        })?;
-        self.changes_since_snapshot.fetch_sub(before, Ordering::Relaxed);
-        Ok(bytes)
+        })
     }
 
     fn read_snapshot(&self, bytes: Option<Vec<u8>>) -> Result<Option<(Register, u64)>, StoreError> {
