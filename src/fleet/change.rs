@@ -133,6 +133,8 @@ event_codes! {
     Download => "download",
     /// A root or intermediate certificate was replaced.
     Rotation => "rotation",
+    /// Something that a newer program wrote; the detail begins with its code. This one writes none.
+    Unknown => "unknown",
 }
 
 /// What an event is about.

@@ -182,10 +182,23 @@ pub enum PolicyError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicyPatch {
     values: BTreeMap<Setting, f64>,
+    unknown: Vec<UnknownNumber>,
 }
 
 /// No value is "not a number": those are in no range.
 impl Eq for PolicyPatch {}
+
+/// A number that this program has no use for, because another version wrote it: of a rule that it does not know, or
+/// out of range here. It applies to nothing, and is kept so that the other version finds what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownNumber {
+    /// Code of the rule.
+    pub rule: Box<str>,
+    /// Which of its numbers.
+    pub key: Box<str>,
+    /// The number's bits ([`f64::to_bits`]).
+    pub bits: u64,
+}
 
 impl PolicyPatch {
     /// Says nothing.
@@ -215,9 +228,21 @@ impl PolicyPatch {
         self.set(Setting::named(code, key)?, value)
     }
 
+    /// Says a number as it was stored; keeps it unused when it can't be said ([`UnknownNumber`]).
+    pub fn set_stored(&mut self, code: &str, key: &str, value: f64) {
+        if self.set_named(code, key, value).is_err() {
+            self.unknown.push(UnknownNumber { rule: code.into(), key: key.into(), bits: value.to_bits() });
+        }
+    }
+
+    /// What it keeps unused, in the order in which it was stored.
+    pub fn unknown(&self) -> &[UnknownNumber] {
+        &self.unknown
+    }
+
     /// True when it says nothing.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.values.is_empty() && self.unknown.is_empty()
     }
 
     /// True when it says a number that must be below or above another one.

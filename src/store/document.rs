@@ -320,7 +320,7 @@ fn change_of(document: &ChangeDoc<'_>) -> Result<Change, StoreError> {
         })?),
         USER => Change::User(both(document, |doc| details::user(doc, have(doc.user.as_ref())?))?),
         TOKEN => Change::Token(both(document, |doc| details::token(doc, have(doc.token.as_ref())?))?),
-        EVENT => Change::Event(have(document.event.as_ref())?.read()?),
+        EVENT => Change::Event(have(document.event.as_ref())?.read()),
         other => return Err(bad(&format!("unknown kind of document {other}"))),
     })
 }

@@ -15,8 +15,8 @@ use crate::store::error::StoreError;
 use crate::time::UnixMillis;
 use crate::wire::id::{SensorId, SiteId, SubscriptionId, TokenId, UserId};
 
-/// Rules and keys are text, so that numbers of a rule that is gone or not known yet are left out instead of making
-/// the register unreadable.
+/// Rules and keys are text, so that numbers of a rule that is gone or not known yet don't make the register unreadable.
+/// They are kept, unused: a change says what was before it, and must say the same whoever writes it.
 #[derive(Encode, Decode)]
 pub(super) struct OverridesDoc {
     #[n(0)]
@@ -45,8 +45,13 @@ impl OverridesDoc {
             key: setting.key().to_owned(),
             value,
         };
+        let unknown = overrides.numbers.unknown().iter().map(|number| NumberDoc {
+            rule: number.rule.to_string(),
+            key: number.key.to_string(),
+            value: f64::from_bits(number.bits),
+        });
         Some(OverridesDoc {
-            numbers: overrides.numbers.iter().map(number).collect(),
+            numbers: overrides.numbers.iter().map(number).chain(unknown).collect(),
             interval_ms: overrides.interval.map(|interval| interval.as_millis() as u64),
         })
     }
@@ -56,9 +61,7 @@ impl OverridesDoc {
         let mut overrides =
             Overrides { interval: document.interval_ms.map(Duration::from_millis), ..Overrides::default() };
         for number in &document.numbers {
-            if let Err(error) = overrides.numbers.set_named(&number.rule, &number.key, number.value) {
-                tracing::warn!(%error, "a number of a policy is not used");
-            }
+            overrides.numbers.set_stored(&number.rule, &number.key, number.value);
         }
         Ok(overrides)
     }
@@ -444,7 +447,8 @@ pub(super) fn token(doc: &Doc<'_>, token: &TokenDoc) -> Result<Token, StoreError
     })
 }
 
-/// The code is text: an event of a newer kind is no reason to refuse a log, but its kind must be known to be shown.
+/// The code is text: an event of a newer kind is no reason to refuse a log. It is shown as what it is, an unknown one,
+/// with its code before its detail.
 #[derive(Encode, Decode)]
 pub(super) struct EventDoc {
     #[n(0)]
@@ -473,17 +477,19 @@ impl EventDoc {
         }
     }
 
-    pub(super) fn read(&self) -> Result<Event, StoreError> {
-        let code = EventCode::ALL.iter().find(|code| code.as_str() == self.code);
-        let code = *code.ok_or_else(|| bad(&format!("unknown event {}", self.code)))?;
+    pub(super) fn read(&self) -> Event {
+        let known = EventCode::ALL.iter().find(|code| code.as_str() == self.code);
+        let (code, detail) = match known {
+            Some(code) => (*code, self.detail.clone()),
+            None => (EventCode::Unknown, format!("{}: {}", self.code, self.detail)),
+        };
         let about = match (self.kind, &self.about) {
             (Some(0), Some(id)) => Some(About::User(UserId(**id))),
             (Some(1), Some(id)) => Some(About::Sensor(SensorId(**id))),
             (Some(2), Some(id)) => Some(About::Site(SiteId(**id))),
-            (None, None) => None,
-            _ => return Err(bad(&"an event is about an unknown kind of thing")),
+            _ => None,
         };
-        Ok(Event { code, about, detail: self.detail.clone() })
+        Event { code, about, detail }
     }
 }
 

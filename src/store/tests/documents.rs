@@ -147,6 +147,49 @@ fn a_batch_of_schema_two_is_read_and_written_as_it_was() {
     assert_eq!(kinds.len(), 8, "{kinds:?}");
 }
 
+/// As if a newer program had written it: the same, with other words of the same length.
+fn reworded(bytes: &[u8], words: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (from, to) in words {
+        assert_eq!(from.len(), to.len());
+        let places: Vec<_> =
+            (0..bytes.len()).filter(|&at| bytes[at..].starts_with(from.as_bytes())).collect();
+        assert!(!places.is_empty(), "{from}");
+        places.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to.as_bytes()));
+    }
+    bytes
+}
+
+#[test]
+fn what_a_newer_program_wrote_is_not_used_and_given_back_as_it_was() {
+    let site = SiteId::from_number(1);
+    let (mut ours, mut theirs) = (Register::new(), Register::new());
+    let give = |register: &mut Register, commands: &[Command]| {
+        let batch = register.apply(commands, Actor::system("test"), at(0)).expect("can be done");
+        register.fold(&batch).expect("folds");
+        batch
+    };
+    give(&mut ours, &ground());
+    give(&mut theirs, &ground());
+    let event = Event { code: EventCode::SignIn, about: None, detail: "from 192.0.2.7".into() };
+    let said = Command::SetPolicy { place: Place::Site(site), policy: numbers(80.0) };
+    let newer = give(&mut theirs, &[said, Command::Record(event)]);
+    let words = [("disk-almost-full", "disk-almost-over"), ("sign-in", "sign-up")];
+    let read = decode_batch(&reworded(&encode_batch(&newer), &words)).expect("read");
+    let unknown = Event { code: EventCode::Unknown, about: None, detail: "sign-up: from 192.0.2.7".into() };
+    assert!(read.changes.contains(&crate::fleet::Change::Event(unknown)), "{read:?}");
+    ours.fold(&read).expect("folds");
+    let policy = &ours.site(site).expect("there").about.policy;
+    assert_eq!((policy.numbers.iter().count(), policy.numbers.unknown().len()), (0, 1));
+
+    // What we write then fits the register of the newer program, which finds its number there.
+    let edit = Command::EditSite { id: site, edit: SiteEdit::named("Werk 2") };
+    let bytes = encode_batch(&give(&mut ours, &[edit]));
+    let back = decode_batch(&reworded(&bytes, &[("disk-almost-over", "disk-almost-full")])).expect("read");
+    theirs.fold(&back).expect("it follows");
+    assert_eq!(theirs.site(site).expect("there").about.policy, numbers(80.0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
