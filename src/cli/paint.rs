@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::fleet::judged_chars;
 use crate::health::Severity;
 
 /// Colours, or none.
@@ -67,17 +68,7 @@ pub fn is_dumb() -> bool {
 /// Text from a file or the network without anything that a terminal would obey, and without what hides or reorders
 /// its neighbours.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_hostile(c) { '\u{fffd}' } else { c }).collect()
-}
-
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}'   // marks of direction, zero-width space
-            | '\u{2028}'..='\u{202e}'                           // line separators, embeddings, overrides
-            | '\u{2060}'..='\u{206f}'                           // word joiner, isolates, deprecated controls
-            | '\u{feff}' | '\u{fff9}'..='\u{fffc}'              // byte-order mark, annotations
-            | '\u{e0000}'..='\u{e007f}') // invisible tag letters
+    judged_chars(text).map(|(c, hides)| if hides { '\u{fffd}' } else { c }).collect()
 }
 
 /// Columns of a terminal that a text takes.

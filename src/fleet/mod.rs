@@ -41,7 +41,7 @@ pub use model::{
     ENTERPRISE_SITE_NAME, ENTERPRISE_ZONE_NAME, Gateway, Sensor, Site, SiteKind, Subscription, Zone,
     enterprise_site, enterprise_zone,
 };
-pub use name::check_name;
+pub use name::{check_name, judged_chars};
 pub use plan::Sifted;
 pub use refusal::{Refusal, RefusalCode};
 pub use register::{Counts, FoldError, Register};

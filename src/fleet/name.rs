@@ -17,7 +17,7 @@ pub fn check_name(text: &str) -> Result<Arc<str>, (RefusalCode, String)> {
     if text.trim().is_empty() {
         return Err((RefusalCode::NameEmpty, format!("1 to {NAME_CHARS_MAX} characters")));
     }
-    if let Some(bad) = text.chars().find(|&c| hostile(c)) {
+    if let Some((bad, _)) = judged_chars(text).find(|&(_, hides)| hides) {
         return Err((
             RefusalCode::NameForbiddenCharacter,
             format!(
@@ -37,7 +37,7 @@ pub(super) fn check_notes(text: &str) -> Result<Arc<str>, (RefusalCode, String)>
     if text.chars().nth(NOTES_CHARS_MAX).is_some() {
         return Err((RefusalCode::TextTooLong, format!("at most {NOTES_CHARS_MAX} characters")));
     }
-    if let Some(bad) = text.chars().find(|&c| hostile(c) && !matches!(c, '\n' | '\t')) {
+    if let Some((bad, _)) = judged_chars(text).find(|&(c, hides)| hides && !matches!(c, '\n' | '\t')) {
         let right = format!("the text without U+{:04X}", u32::from(bad));
         return Err((RefusalCode::TextForbiddenCharacter, right));
     }
@@ -68,11 +68,34 @@ pub(super) fn check_email(text: &str) -> Result<Arc<str>, (RefusalCode, String)>
     if right { Ok(Arc::from(text)) } else { Err(wrong()) }
 }
 
-/// Characters that draw nothing, or change how their neighbours are drawn.
+/// The characters of a text, and whether each draws nothing there or changes how its neighbours are drawn. A joiner
+/// shapes the two visible characters that it stands between (Persian words, composed emoji); anywhere else it hides.
+pub fn judged_chars(text: &str) -> impl Iterator<Item = (char, bool)> {
+    let mut before = None;
+    let mut rest = text.chars().peekable();
+    std::iter::from_fn(move || {
+        let c = rest.next()?;
+        let visible =
+            |side: Option<char>| side.is_some_and(|c| !hostile(c) && !is_joiner(c) && !c.is_whitespace());
+        let hides = hostile(c) || (is_joiner(c) && !(visible(before) && visible(rest.peek().copied())));
+        before = Some(c);
+        Some((c, hides))
+    })
+}
+
+/// Zero-width joiner and non-joiner.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+/// Characters that draw nothing, or change how their neighbours are drawn, wherever they stand.
 fn hostile(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}'   // marks of direction, zero-width space
+            '\u{ad}' | '\u{34f}' | '\u{180b}'..='\u{180f}'      // soft hyphen, grapheme joiner, Mongolian selectors
+            | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' // Hangul fillers
+            | '\u{17b4}' | '\u{17b5}'                           // Khmer vowels that are never drawn
+            | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}'  // marks of direction, zero-width space
             | '\u{2028}'..='\u{202e}'                           // line separators, embeddings, overrides
             | '\u{2060}'..='\u{206f}'                           // word joiner, isolates, deprecated controls
             | '\u{feff}' | '\u{fff9}'..='\u{fffc}'              // byte-order mark, annotations
@@ -129,13 +152,23 @@ mod tests {
             ("pay\u{202e}exe", RefusalCode::NameForbiddenCharacter),
             ("a\u{2066}b", RefusalCode::NameForbiddenCharacter),
             ("a\u{e0041}", RefusalCode::NameForbiddenCharacter),
+            ("pay\u{ad}roll", RefusalCode::NameForbiddenCharacter),
+            ("a\u{34f}b", RefusalCode::NameForbiddenCharacter),
+            ("\u{115f}\u{115f}", RefusalCode::NameForbiddenCharacter),
+            ("a\u{180e}b", RefusalCode::NameForbiddenCharacter),
+            ("\u{3164}", RefusalCode::NameForbiddenCharacter),
+            ("\u{200d}", RefusalCode::NameForbiddenCharacter),
+            ("press\u{200c}", RefusalCode::NameForbiddenCharacter),
+            ("a\u{200c}\u{200d}b", RefusalCode::NameForbiddenCharacter),
+            ("a \u{200d}b", RefusalCode::NameForbiddenCharacter),
             (" edge", RefusalCode::NameOuterSpace),
             (&long, RefusalCode::NameTooLong),
         ] {
             assert_eq!(check_name(text).map_err(|(code, _)| code), Err(code), "{text:?}");
         }
         let full = "é".repeat(NAME_CHARS_MAX);
-        for text in ["Werk 3 / Halle Ost", "<b>bold</b>", "=1+1", "מפעל", "工場", "👩‍🏭", &full]
+        for text in
+            ["Werk 3 / Halle Ost", "<b>bold</b>", "=1+1", "מפעל", "工場", "👩‍🏭", "می\u{200c}خواهم", &full]
         {
             assert_eq!(check_name(text).as_deref(), Ok(text));
         }
