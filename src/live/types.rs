@@ -120,8 +120,8 @@ pub struct SlotFacts {
 }
 
 impl SlotFacts {
-    /// Whether heartbeats of it are welcome: locally managed sensors do not report, and one that waits for a new
-    /// activation file must not. A first heartbeat is what activates a sensor that has its certificate.
+    /// Whether heartbeats of it are welcome: locally managed sensors do not report, and one that waits to be activated
+    /// again must not. One that was never activated may: its certificate can have come another way than by a file.
     pub fn may_report(&self) -> bool {
         self.kind != SensorType::OtLocal
             && matches!(self.lifecycle, Lifecycle::PendingActivation | Lifecycle::Active)

@@ -45,6 +45,9 @@ pub(super) struct CertRenewalThread {
     pub stop: StopSignal,
 }
 
+/// Characters of a peer's reason that are logged.
+const REASON_CHARS: usize = 200;
+
 type Waiting = Receiver<Result<FromSensor, ControlFailure>>;
 
 impl CertRenewalThread {
@@ -104,6 +107,8 @@ impl CertRenewalThread {
     fn hear(&self, waiting: Option<Waiting>, peer: &Renewable) -> Option<FromSensor> {
         match waiting?.recv_timeout(PATIENCE) {
             Ok(Ok(FromSensor::Refused { reason, .. })) => {
+                // A peer's words make no lines of a log.
+                let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS).collect();
                 tracing::warn!(peer = %peer.identity, %reason, "a certificate or trust bundle was not renewed");
                 None
             }

@@ -58,7 +58,7 @@ pub struct BackupReport {
     pub made_at: UnixMillis,
     /// The last batch of the register in it, as the log was called that it was made of.
     pub register: Position,
-    /// The last entry of the journal in it, likewise.
+    /// Where the journal was when the backup began, likewise. Entries that were written meanwhile may be in it too.
     pub journal: Position,
     /// Batches of the register.
     pub batches: u64,

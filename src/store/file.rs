@@ -22,12 +22,13 @@ pub(super) struct FileKind {
     pub(super) remedy: &'static str,
 }
 
-/// Makes a directory that only this user can enter.
+/// Makes a directory that only this user can enter, and those above it, durably: what is synced inside is nothing
+/// while the name of its directory can be lost.
 pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
+    let missing = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+    let missing: Vec<&Path> = missing.collect();
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.and_then(|()| missing.into_iter().try_for_each(sync_dir))
         .map_err(|cause| StoreError::file("making directory", dir, cause))
 }
 

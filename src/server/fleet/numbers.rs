@@ -7,7 +7,6 @@ use super::overlay::Overlay;
 use super::policies::Levels;
 use crate::fleet::Place;
 use crate::health::{Layer, Setting, lay};
-use crate::wire::id::SensorId;
 
 /// One number that applies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,11 +35,6 @@ pub struct Numbers {
 }
 
 impl FleetService {
-    /// The numbers by which a sensor is judged, each with who said it. `None`: no such sensor.
-    pub fn why_these_numbers(&self, sensor: SensorId) -> Option<Numbers> {
-        self.numbers_at(Place::Sensor(sensor))
-    }
-
     /// The numbers that apply at a place to those who say nothing themselves.
     pub fn numbers_at(&self, place: Place) -> Option<Numbers> {
         let register = self.register();

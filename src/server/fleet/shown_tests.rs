@@ -121,14 +121,14 @@ fn the_nearest_level_says_it_and_equal_results_share_an_index() {
     assert_eq!(bench.facts(1).policy, bench.facts(3).policy);
     assert_eq!(bench.fleet.policies_count(), 4);
 
-    let why = bench.fleet.why_these_numbers(sensor(2)).expect("a sensor");
+    let why = bench.fleet.numbers_at(Place::Sensor(sensor(2))).expect("a sensor");
     let number = why.numbers.iter().find(|number| number.from != Layer::Default).expect("said");
     assert_eq!(
         (number.from, number.value, number.default, number.setting.key()),
         (Layer::Zone, 300.0, 900.0, "silence_after")
     );
     assert!(why.numbers.iter().filter(|number| number.from != Layer::Default).count() == 1);
-    assert!(bench.fleet.why_these_numbers(sensor(77)).is_none());
+    assert!(bench.fleet.numbers_at(Place::Sensor(sensor(77))).is_none());
 
     // Moved and born, they have the numbers of their place; nobody says anything any more, and one policy is left.
     bench.give(&[Command::MoveSensor { id: sensor(4), zone: ZoneId::from_number(2) }, add(5, 1)]);
@@ -157,7 +157,7 @@ fn an_interval_goes_to_whoever_keeps_the_connection_and_silence_follows_it() {
     let snapshot = live.snapshot_of(sensor(3)).expect("a sensor");
     // Three of the asked intervals, though it never said that it keeps them; by itself it would be five minutes.
     assert_eq!(crate::health::rules::silence_window(&snapshot, policy), Duration::from_secs(360));
-    let why = bench.fleet.why_these_numbers(sensor(3)).expect("a sensor");
+    let why = bench.fleet.numbers_at(Place::Sensor(sensor(3))).expect("a sensor");
     assert_eq!((why.interval, why.interval_from), (Duration::from_secs(120), Layer::Site));
 }
 
