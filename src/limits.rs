@@ -336,6 +336,8 @@ pub const TICKET_BYTES_MAX: usize = 8 * 1_024;
 pub const TRUST_ROOTS_MAX: usize = 16;
 /// Largest signed file, activation files and exports among them.
 pub const SIGNED_FILE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Largest signature that lies beside a file: a header with a chain of certificates. Ours have 3 KB.
+pub const SIGNATURE_BYTES_MAX: usize = 16 * 1_024;
 /// Bytes of the name or media type of a signed file.
 pub const SIGNED_FILE_NAME_BYTES_MAX: usize = 256;
 /// Certificates that a signed file may carry: the signer's, the intermediate's, and room for another level.

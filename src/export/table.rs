@@ -145,6 +145,8 @@ pub const ROUTES: &[&str] = &[
     "bulk",
     "import",
     "jobs",
+    "endpoints",
+    "signature",
     "setup_page",
     "setup",
     "session",

@@ -1,5 +1,6 @@
 //! What all resources share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -14,6 +15,7 @@ use super::idempotency::Answers;
 use super::sensor_metrics::Pages;
 use super::sign_in::oidc::Oidc;
 use super::sign_in::{SignIn, SignInConfig};
+use super::signatures::Signatures;
 use super::tls::Tls;
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
@@ -22,6 +24,8 @@ use crate::time::Clock;
 
 /// Shared by all connections.
 pub(super) struct App {
+    /// Where it listens.
+    pub(super) listening: SocketAddr,
     pub(super) backend: Arc<dyn Backend>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<Counters>,
@@ -45,14 +49,17 @@ pub(super) struct App {
     pub(super) events: Arc<Hub>,
     /// The HTTP side ends.
     pub(super) stop: CancellationToken,
-    /// Places for files of sensors.
+    /// Places for files.
     pub(super) exports: Arc<Semaphore>,
+    /// Signatures of files.
+    pub(super) signatures: Signatures,
     /// Tells this run of the server from others, in cursors that name slots.
     pub(super) run: u32,
 }
 
 impl App {
     pub(super) fn new(
+        listening: SocketAddr,
         config: SignInConfig,
         oidc: Option<Arc<Oidc>>,
         tls: Option<Arc<Tls>>,
@@ -67,6 +74,7 @@ impl App {
             connections: Arc::clone(&connections),
         };
         App {
+            listening,
             exposition: Exposition::new(Arc::new(figures)),
             backend,
             // Milliseconds: two starts within one are not possible.
@@ -85,6 +93,7 @@ impl App {
             events: Arc::default(),
             stop,
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            signatures: Signatures::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the HTTP side asks of the server.
 
+use std::net::SocketAddr;
 use std::sync::RwLockReadGuard;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::export::{Readiness, Source};
 use crate::fleet::query::Grid;
 use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register, Sifted};
 use crate::health::{ActiveMessage, Layer, RuleId, RuleReport, Setting, Subject, SupportState};
-use crate::identity::ActivationResponse;
+use crate::identity::{ActivationResponse, FileSigner};
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
 use crate::time::{Now, UnixMillis};
@@ -78,6 +79,19 @@ pub struct IssuedActivation {
     pub generation: u32,
 }
 
+/// Where others find the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Names and addresses that its certificate is good for.
+    pub names: Vec<String>,
+    /// Where sensors and gateways connect (UDP).
+    pub ingest: SocketAddr,
+    /// Where sensors enrol (UDP).
+    pub enrolment: SocketAddr,
+    /// Where browsers and programs are told to go; none = where HTTP listens.
+    pub public_url: Option<String>,
+}
+
 /// The server, as the HTTP side sees it. Its methods may wait for locks and for the disk, so they are called on
 /// worker threads only; none holds up the sweep for longer than one page takes to copy.
 ///
@@ -137,6 +151,13 @@ pub trait Backend: Source {
         actor: Actor,
         expect: Expect<'_>,
     ) -> Result<(), ApplyError>;
+
+    /// Where others find the server, as it is at work.
+    fn reached(&self) -> Reached;
+
+    /// Begins the signature of a file of this name and media type. Everything that was declared before is known to who
+    /// looks afterwards. `Err` says why it can't be signed.
+    fn begin_signature(&self, name: &str, media_type: &str) -> Result<FileSigner, String>;
 
     /// The number of a site; one that never had a sensor or gateway has none.
     fn site_index(&self, id: SiteId) -> Option<SiteIndex>;

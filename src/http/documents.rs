@@ -91,6 +91,11 @@ impl Reference {
     pub(super) fn new(id: impl ToString, name: &str) -> Reference {
         Reference { id: id.to_string(), name: Some(name.to_owned()) }
     }
+
+    /// Its name; empty when it is gone.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
 }
 
 pub(super) fn subject(register: &Register, subject: Subject) -> SubjectDocument {

@@ -2,8 +2,8 @@
 //!
 //! A page costs one pass over dense rows ([`crate::fleet::query`]), in steps between which the grid is given back, and
 //! then a look at the slots of its sensors. Neither holds up a heartbeat or a sweep. A file is the order of one
-//! moment (16 bytes a sensor) and is written piece by piece as the client reads, so its memory does not grow with
-//! what is said of the sensors, and no worker waits for a slow client.
+//! moment (16 bytes a sensor) and is written piece by piece as the client reads ([`super::download`]), so its memory does
+//! not grow with what is said of the sensors.
 
 mod export;
 mod item;
@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::caller::Caller;
 use super::cursor::Cursors;
+use super::download::format_of;
 use super::params::Params;
 use super::problem::Problem;
 use super::workers::{Places, work};
@@ -89,7 +90,8 @@ type SensorId16 = [u8; 16];
     summary = "Sensors: filtered, in order, a page at a time; or all of them as a file",
     description = "With `Accept: text/csv` or `application/x-ndjson` all sensors that the filter finds come as one file, \
         without `limit` and `cursor`. Parameters that take several values take them with commas between or repeated, \
-        and mean any of them. In CSV, a text that a spreadsheet could take for a formula has an apostrophe in front.",
+        and mean any of them. In CSV, a text that a spreadsheet could take for a formula has an apostrophe in front. The \
+        signature of a file is where its header `Fleetpulse-Signature` says.",
     params(
         ("q" = Option<String>, Query, max_length = 200, description = "Words, each of which is in the name, notes, site, zone, version or (from 8 characters on) id"),
         ("site" = Option<String>, Query, description = "Sites, by id or name"),
@@ -120,9 +122,9 @@ pub(super) async fn sensors(
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
     let asked = params::Asked::read(&mut params)?;
-    if let Some(format) = export::format_of(&headers) {
+    if let Some(format) = format_of(&headers) {
         params.finish(&params::FILE)?;
-        return export::file(&app, caller.grants, asked, format).await;
+        return export::file(&app, caller, asked, format).await;
     }
     let paging = params::Paging::read(&mut params)?;
     params.finish(&params::PAGE)?;

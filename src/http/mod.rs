@@ -22,7 +22,9 @@ pub(crate) mod csv;
 mod cursor;
 mod docs;
 mod documents;
+mod download;
 mod edit;
+mod endpoints;
 mod engine;
 mod etag;
 mod events;
@@ -51,6 +53,7 @@ mod session;
 mod setup;
 mod sight;
 mod sign_in;
+mod signatures;
 mod times;
 mod tls;
 mod tokens;
@@ -67,7 +70,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation};
+pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Reached};
 pub use problem::Problem;
 pub use sign_in::SignInConfig;
 pub use sign_in::oidc::OidcConfig;
@@ -172,7 +175,7 @@ impl Http {
             tokio::net::TcpListener::from_std(listener).map_err(bind)?
         };
         let stop = CancellationToken::new();
-        let app = Arc::new(App::new(sign_in, oidc.map(Arc::new), tls, backend, clock, stop.clone()));
+        let app = Arc::new(App::new(address, sign_in, oidc.map(Arc::new), tls, backend, clock, stop.clone()));
         events::begin(&app);
         let (router, stopped) = (router::router(Arc::clone(&app)), stop.clone());
         let served = Arc::clone(&app);

@@ -2,31 +2,34 @@
 //!
 //! Sites and zones come with their sensors counted by health, in one pass over the grid, so that a page of them costs
 //! no more with many sensors than a page of sensors does. Names are compared without case; equal ones are in order
-//! of their ids.
+//! of their ids. As CSV or NDJSON all of a list comes as one file ([`super::download`]).
+
+mod list;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::app::App;
 use super::caller::Caller;
-use super::cursor::Cursors;
+use super::csv::Line;
 use super::documents::{self, Reference};
 use super::grid::sees;
 use super::params::Params;
 use super::problem::Problem;
 use super::times::rfc3339_of;
-use super::workers::{Places, work};
 use crate::fleet::query::{PlaceCounts, Tally};
 use crate::fleet::{Grant, Permission, Scope, SiteKind};
 use crate::health::{OverallState, RuleId, Subject};
-use crate::limits::{FILTER_TEXT_CHARS_MAX, GRID_STEP_ROWS};
+use crate::limits::GRID_STEP_ROWS;
 use crate::wire::id::{GatewayId, SiteId, SubscriptionId, ZoneId};
+
+use list::{Asked, List, Named, Row};
 
 /// A page of subscriptions.
 #[derive(Serialize, ToSchema)]
@@ -133,72 +136,80 @@ struct GatewayItem {
     messages: Vec<&'static str>,
 }
 
-/// What such a list is asked for.
-struct Asked {
-    /// Folded.
-    text: String,
-    descending: bool,
-    limit: usize,
-    cursor: Option<String>,
+impl Row for SubscriptionItem {
+    const COLUMNS: &'static [&'static str] = &["id", "name", "sites", "sensors"];
+
+    fn cells(&self, line: &mut Line<'_>) {
+        line.cell(&self.id);
+        line.cell(&self.name);
+        line.cell(&self.sites.to_string());
+        line.cell(&self.sensors.to_string());
+    }
 }
 
-/// Where a page ended.
-#[derive(Serialize, Deserialize)]
-struct Place {
-    name: String,
-    id: [u8; 16],
+impl Row for SiteItem {
+    const COLUMNS: &'static [&'static str] = &[
+        "id",
+        "name",
+        "kind",
+        "subscription",
+        "tags",
+        "owners",
+        "muted",
+        "zones",
+        "sensors",
+        "healthy",
+        "unhealthy",
+        "sensors_muted",
+        "connected",
+        "messages",
+    ];
+
+    fn cells(&self, line: &mut Line<'_>) {
+        line.cell(&self.id);
+        line.cell(&self.name);
+        line.cell(self.kind);
+        line.cell(self.subscription.name());
+        let tags = self.tags.iter().map(|(key, value)| format!("{key}={value}"));
+        line.cell(&tags.collect::<Vec<_>>().join("; "));
+        line.cell(&self.owners.join("; "));
+        line.cell(yes(self.muted));
+        line.cell(&self.zones.to_string());
+        self.sensors.cells(line);
+        line.cell(&self.messages.join("; "));
+    }
 }
 
-/// An id from its bytes, and the bytes of an id.
-type Bytes<I> = (fn([u8; 16]) -> I, fn(I) -> [u8; 16]);
-/// Ids of a page, and the cursor of the next one.
-type IdPage<I> = (Vec<I>, Option<String>);
+impl Row for ZoneItem {
+    const COLUMNS: &'static [&'static str] =
+        &["id", "name", "site", "sensors", "healthy", "unhealthy", "sensors_muted", "connected"];
 
-impl Asked {
-    fn read(params: &mut Params) -> Result<Asked, Problem> {
-        let text = params.take("q")?.unwrap_or_default();
-        if text.chars().nth(FILTER_TEXT_CHARS_MAX).is_some() {
-            let valid = format!("at most {FILTER_TEXT_CHARS_MAX} characters");
-            return Err(Problem::bad_parameter("q", "it is too long", &valid));
-        }
-        let orders = |text: &str| match text {
-            "name" => Some(false),
-            "-name" => Some(true),
-            _ => None,
-        };
-        Ok(Asked {
-            text: text.to_lowercase(),
-            descending: params.choice("sort", orders, || vec!["name", "-name"])?.unwrap_or(false),
-            limit: params.page_limit()?,
-            cursor: params.take("cursor")?,
-        })
+    fn cells(&self, line: &mut Line<'_>) {
+        line.cell(&self.id);
+        line.cell(&self.name);
+        line.cell(self.site.name());
+        self.sensors.cells(line);
     }
+}
 
-    /// The page of these: its entries in order, and the cursor of the next one.
-    fn page<I: Copy + Ord>(
-        &self,
-        cursors: Cursors,
-        mut found: Vec<(Arc<str>, I)>,
-        (make, bytes): Bytes<I>,
-    ) -> Result<IdPage<I>, Problem> {
-        let order = |a: (&str, I), b: (&str, I)| {
-            let by_name = if self.descending { b.0.cmp(a.0) } else { a.0.cmp(b.0) };
-            by_name.then_with(|| a.1.cmp(&b.1))
-        };
-        if let Some(text) = &self.cursor {
-            let after: Place = cursors.read(text)?;
-            found.retain(|(name, id)| order((name, *id), (&after.name, make(after.id))).is_gt());
-        }
-        let more = found.len() > self.limit;
-        if more {
-            found.select_nth_unstable_by(self.limit - 1, |a, b| order((&a.0, a.1), (&b.0, b.1)));
-            found.truncate(self.limit);
-        }
-        found.sort_unstable_by(|a, b| order((&a.0, a.1), (&b.0, b.1)));
-        let last = found.last().filter(|_| more);
-        let next = last.map(|(name, id)| cursors.show(&Place { name: name.to_string(), id: bytes(*id) }));
-        Ok((found.into_iter().map(|(_, id)| id).collect(), next))
+impl Row for GatewayItem {
+    const COLUMNS: &'static [&'static str] =
+        &["id", "name", "sites", "connected", "last_seen", "sensors", "messages"];
+
+    fn cells(&self, line: &mut Line<'_>) {
+        line.cell(&self.id);
+        line.cell(&self.name);
+        let sites: Vec<&str> = self.sites.iter().map(Reference::name).collect();
+        line.cell(&sites.join("; "));
+        line.cell(yes(self.connected));
+        line.cell(self.last_seen.as_deref().unwrap_or_default());
+        line.cell(&self.sensors.to_string());
+        line.cell(&self.messages.join("; "));
     }
+}
+
+fn yes(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
 }
 
 /// Whether somebody sees anything of a subscription, or all of it.
@@ -218,41 +229,46 @@ fn sees_subscription(grants: &[Grant], id: SubscriptionId, sites: impl Iterator<
         ("sort" = Option<String>, Query, description = "name, or -name for the other way round"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before")),
-    responses((status = 200, description = "A page of subscriptions", body = SubscriptionPage)))]
+    responses((status = 200, description = "A page of subscriptions, or all of them as a signed file", content(
+        (SubscriptionPage = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")))))]
 pub(super) async fn subscriptions(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
-    let asked = Asked::read(&mut params)?;
-    params.finish(&["q", "sort", "limit", "cursor"])?;
-    let page = work(&app, Places::Api, move |app| {
+    let asked = Asked::read(&mut params, &headers)?;
+    asked.finish(params, &[])?;
+    let list = List {
+        name: "subscriptions",
+        id: SubscriptionId,
+        bytes: |id| id.0,
+        items: |_, grants| Box::new(move |app, ids| subscription_items(app, &grants, ids)),
+        page: |items, next| SubscriptionPage { items, next },
+    };
+    let find = |app: &App, caller: &Caller, asked: &Asked| -> Named<SubscriptionId> {
         let register = app.backend.register();
         let seen = register.subscriptions().filter(|subscription| {
             let sites = register.sites_of(subscription.id).map(|site| site.id);
             sees_subscription(&caller.grants, subscription.id, sites)
         });
-        let named = seen.filter_map(|found| Some((wanted(&found.name, &asked.text)?, found.id)));
-        let cursors = Cursors::of("subscriptions", (&asked.text, asked.descending));
-        let (ids, next) = asked.page(cursors, named.collect(), (SubscriptionId, |id| id.0))?;
-        let item = |id: SubscriptionId| {
-            let found = register.subscription(id)?;
-            let sites = register.sites_of(id).filter(|site| sees(&caller.grants, site.id, id));
-            let (count, sensors) = sites.fold((0, 0), |(sites, sensors), site| {
-                (sites + 1, sensors + register.sensors_of_count(site.id))
-            });
-            Some(SubscriptionItem { id: id.to_string(), name: found.name.to_string(), sites: count, sensors })
-        };
-        Ok::<_, Problem>(SubscriptionPage { items: ids.into_iter().filter_map(item).collect(), next })
-    });
-    Ok(Json(page.await??).into_response())
+        seen.filter_map(|found| Some((asked.wanted(&found.name)?, found.id))).collect()
+    };
+    list.answer(&app, caller, asked, (), find).await
 }
 
-/// The folded name, when the text is in it.
-fn wanted(name: &str, text: &str) -> Option<Arc<str>> {
-    let name = name.to_lowercase();
-    name.contains(text).then(|| name.into())
+fn subscription_items(app: &App, grants: &[Grant], ids: &[SubscriptionId]) -> Vec<SubscriptionItem> {
+    let register = app.backend.register();
+    let item = |&id: &SubscriptionId| {
+        let found = register.subscription(id)?;
+        let sites = register.sites_of(id).filter(|site| sees(grants, site.id, id));
+        let (count, sensors) = sites.fold((0, 0), |(sites, sensors), site| {
+            (sites + 1, sensors + register.sensors_of_count(site.id))
+        });
+        Some(SubscriptionItem { id: id.to_string(), name: found.name.to_string(), sites: count, sensors })
+    };
+    ids.iter().filter_map(item).collect()
 }
 
 #[utoipa::path(get, path = "/api/v1/sites", operation_id = "list-sites", tag = "Sites",
@@ -265,19 +281,32 @@ fn wanted(name: &str, text: &str) -> Option<Arc<str>> {
         ("sort" = Option<String>, Query, description = "name, or -name for the other way round"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before")),
-    responses((status = 200, description = "A page of sites", body = SitePage)))]
+    responses((status = 200, description = "A page of sites, or all of them as a signed file", content(
+        (SitePage = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")))))]
 pub(super) async fn sites(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
-    let asked = Asked::read(&mut params)?;
+    let asked = Asked::read(&mut params, &headers)?;
     let subscription = params.read::<SubscriptionId>("subscription")?;
     let tag = params.take("tag")?;
     let owner = params.take("owner")?.map(|owner| owner.to_lowercase());
-    params.finish(&["q", "subscription", "tag", "owner", "sort", "limit", "cursor"])?;
-    let page = work(&app, Places::Api, move |app| {
+    asked.finish(params, &["subscription", "tag", "owner"])?;
+    let list = List {
+        name: "sites",
+        id: SiteId,
+        bytes: |id| id.0,
+        items: |app, _| {
+            let tally = tallied(app);
+            Box::new(move |app, ids| site_items(app, &tally, ids))
+        },
+        page: |items, next| SitePage { items, next },
+    };
+    let filter = (subscription, tag.clone(), owner.clone());
+    let find = move |app: &App, caller: &Caller, asked: &Asked| {
         let mut found = Vec::new();
         for (id, of, name, about) in app.backend.grid().sites() {
             let tagged = tag.as_ref().is_none_or(|tag| match tag.split_once('=') {
@@ -292,18 +321,15 @@ pub(super) async fn sites(
                 found.push((Arc::clone(name), id));
             }
         }
-        let cursors = Cursors::of("sites", (&asked.text, asked.descending, subscription, &tag, &owner));
-        let (ids, next) = asked.page(cursors, found, (SiteId, |id| id.0))?;
-        Ok::<_, Problem>(SitePage { items: site_items(app, &ids), next })
-    });
-    Ok(Json(page.await??).into_response())
+        found
+    };
+    list.answer(&app, caller, asked, filter, find).await
 }
 
-fn site_items(app: &App, ids: &[SiteId]) -> Vec<SiteItem> {
+fn site_items(app: &App, tally: &Tally, ids: &[SiteId]) -> Vec<SiteItem> {
     // The engine before the register: a sweep asks the register.
     let keys: Vec<_> = ids.iter().map(|&id| (Subject::Site(id), RuleId::SiteOutage)).collect();
     let active = app.backend.active(&keys);
-    let tally = tallied(app);
     let counts = tally.of_sites(&app.backend.grid(), ids);
     let now = app.clock.unix();
     let register = app.backend.register();
@@ -338,6 +364,12 @@ fn tallied(app: &App) -> Tally {
 }
 
 impl SensorCounts {
+    fn cells(&self, line: &mut Line<'_>) {
+        for count in [self.total, self.healthy, self.unhealthy, self.muted, self.connected] {
+            line.cell(&count.to_string());
+        }
+    }
+
     fn of(counts: &PlaceCounts) -> SensorCounts {
         SensorCounts {
             total: counts.sensors,
@@ -361,17 +393,29 @@ impl SensorCounts {
         ("sort" = Option<String>, Query, description = "name, or -name for the other way round"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before")),
-    responses((status = 200, description = "A page of zones", body = ZonePage)))]
+    responses((status = 200, description = "A page of zones, or all of them as a signed file", content(
+        (ZonePage = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")))))]
 pub(super) async fn zones(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
-    let asked = Asked::read(&mut params)?;
+    let asked = Asked::read(&mut params, &headers)?;
     let site = params.read::<SiteId>("site")?;
-    params.finish(&["q", "site", "sort", "limit", "cursor"])?;
-    let page = work(&app, Places::Api, move |app| {
+    asked.finish(params, &["site"])?;
+    let list = List {
+        name: "zones",
+        id: ZoneId,
+        bytes: |id| id.0,
+        items: |app, _| {
+            let tally = tallied(app);
+            Box::new(move |app, ids| zone_items(app, &tally, ids))
+        },
+        page: |items, next| ZonePage { items, next },
+    };
+    let find = move |app: &App, caller: &Caller, asked: &Asked| {
         let mut found = Vec::new();
         for (id, of, subscription, name) in app.backend.grid().zones() {
             let right = site.is_none_or(|wanted| wanted == of) && name.contains(asked.text.as_str());
@@ -379,26 +423,27 @@ pub(super) async fn zones(
                 found.push((Arc::clone(name), id));
             }
         }
-        let cursors = Cursors::of("zones", (&asked.text, asked.descending, site));
-        let (ids, next) = asked.page(cursors, found, (ZoneId, |id| id.0))?;
-        let tally = tallied(app);
-        let counts: Vec<PlaceCounts> = {
-            let grid = app.backend.grid();
-            ids.iter().map(|&id| tally.of_zone(&grid, id)).collect()
-        };
-        let register = app.backend.register();
-        let item = |(id, counts): (&ZoneId, PlaceCounts)| {
-            let zone = register.zone(*id)?;
-            Some(ZoneItem {
-                id: id.to_string(),
-                name: zone.name.to_string(),
-                site: documents::site(&register, zone.site),
-                sensors: SensorCounts::of(&counts),
-            })
-        };
-        Ok::<_, Problem>(ZonePage { items: ids.iter().zip(counts).filter_map(item).collect(), next })
-    });
-    Ok(Json(page.await??).into_response())
+        found
+    };
+    list.answer(&app, caller, asked, site, find).await
+}
+
+fn zone_items(app: &App, tally: &Tally, ids: &[ZoneId]) -> Vec<ZoneItem> {
+    let counts: Vec<PlaceCounts> = {
+        let grid = app.backend.grid();
+        ids.iter().map(|&id| tally.of_zone(&grid, id)).collect()
+    };
+    let register = app.backend.register();
+    let item = |(id, counts): (&ZoneId, PlaceCounts)| {
+        let zone = register.zone(*id)?;
+        Some(ZoneItem {
+            id: id.to_string(),
+            name: zone.name.to_string(),
+            site: documents::site(&register, zone.site),
+            sensors: SensorCounts::of(&counts),
+        })
+    };
+    ids.iter().zip(counts).filter_map(item).collect()
 }
 
 #[utoipa::path(get, path = "/api/v1/gateways", operation_id = "list-gateways", tag = "Gateways",
@@ -409,34 +454,38 @@ pub(super) async fn zones(
         ("sort" = Option<String>, Query, description = "name, or -name for the other way round"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
         ("cursor" = Option<String>, Query, description = "`next` of the page before")),
-    responses((status = 200, description = "A page of gateways", body = GatewayPage)))]
+    responses((status = 200, description = "A page of gateways, or all of them as a signed file", content(
+        (GatewayPage = "application/json"), (String = "text/csv"), (String = "application/x-ndjson")))))]
 pub(super) async fn gateways(
     State(app): State<Arc<App>>,
     caller: Caller,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
-    let asked = Asked::read(&mut params)?;
+    let asked = Asked::read(&mut params, &headers)?;
     let site = params.read::<SiteId>("site")?;
-    params.finish(&["q", "site", "sort", "limit", "cursor"])?;
-    let page = work(&app, Places::Api, move |app| {
-        let (ids, next) = {
-            let register = app.backend.register();
-            // One that may speak for a site that the caller sees; who sees all sees those without sites too.
-            let seen = register.gateways().filter(|gateway| {
-                let all = |grant: &Grant| grant.scope == Scope::All && grant.role.may(Permission::View);
-                let mut sites = gateway.sites.iter().filter_map(|&id| register.site(id));
-                site.is_none_or(|wanted| gateway.sites.contains(&wanted))
-                    && (caller.grants.iter().any(all)
-                        || sites.any(|site| sees(&caller.grants, site.id, site.subscription)))
-            });
-            let named = seen.filter_map(|found| Some((wanted(&found.name, &asked.text)?, found.id)));
-            let cursors = Cursors::of("gateways", (&asked.text, asked.descending, site));
-            asked.page(cursors, named.collect(), (GatewayId, |id| id.0))?
-        };
-        Ok::<_, Problem>(GatewayPage { items: gateway_items(app, &caller.grants, &ids), next })
-    });
-    Ok(Json(page.await??).into_response())
+    asked.finish(params, &["site"])?;
+    let list = List {
+        name: "gateways",
+        id: GatewayId,
+        bytes: |id| id.0,
+        items: |_, grants| Box::new(move |app, ids| gateway_items(app, &grants, ids)),
+        page: |items, next| GatewayPage { items, next },
+    };
+    let find = move |app: &App, caller: &Caller, asked: &Asked| -> Named<GatewayId> {
+        let register = app.backend.register();
+        // One that may speak for a site that the caller sees; who sees all sees those without sites too.
+        let seen = register.gateways().filter(|gateway| {
+            let all = |grant: &Grant| grant.scope == Scope::All && grant.role.may(Permission::View);
+            let mut sites = gateway.sites.iter().filter_map(|&id| register.site(id));
+            site.is_none_or(|wanted| gateway.sites.contains(&wanted))
+                && (caller.grants.iter().any(all)
+                    || sites.any(|site| sees(&caller.grants, site.id, site.subscription)))
+        });
+        seen.filter_map(|found| Some((asked.wanted(&found.name)?, found.id))).collect()
+    };
+    list.answer(&app, caller, asked, site, find).await
 }
 
 fn gateway_items(app: &App, grants: &[Grant], ids: &[GatewayId]) -> Vec<GatewayItem> {

@@ -8,8 +8,8 @@ use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, openapi, places,
-    probes, sensor, sensor_metrics, series, session, setup, tokens, users,
+    docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, openapi, places,
+    probes, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
 use crate::limits::HTTP_LARGE_BODY_BYTES_MAX;
@@ -183,6 +183,8 @@ pub(super) fn table() -> Vec<Route> {
         route("/api/v1/jobs", "jobs", [get(Needs(View), jobs::list)]),
         route("/api/v1/jobs/{id}", "jobs", [get(Needs(View), jobs::one), delete(Needs(View), jobs::cancel)]),
         route("/api/v1/jobs/{id}/items", "jobs", [get(Needs(View), jobs::items)]),
+        route("/api/v1/endpoints", "endpoints", [get(Needs(View), endpoints::endpoints)]),
+        route("/api/v1/signatures/{id}", "signature", [get(Needs(View), signatures::signature)]),
         route("/api/v1/openapi.json", "openapi", [get(Public, openapi::openapi)]),
         route("/api/v1/docs", "docs", [get(Public, docs::docs)]),
         route("/setup", "setup_page", [get(Public, setup::page), post(Public, setup::by_form)]),

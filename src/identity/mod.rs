@@ -9,7 +9,8 @@
 //! first start, signs every peer certificate through one function ([`Authority::sign_csr`]), keeps the
 //! revoked serials and the shared keys, and builds the TLS configurations of both ports.
 //!
-//! What people carry between server and sensor is signed ([`verify`](fn@verify), [`ActivationFile`]); what a sensor's key is used
+//! What people carry between server and sensor is signed ([`verify`](fn@verify), [`ActivationFile`]), and so is every download
+//! ([`SignatureCheck`]); what a sensor's key is used
 //! for besides TLS is in [`ClientKey`].
 //!
 //! All private files are 0600, written beside their place and renamed into it, so a crash leaves the old
@@ -18,6 +19,7 @@
 
 mod activation;
 mod client_key;
+mod detached;
 mod files;
 mod folder;
 mod signed;
@@ -31,6 +33,7 @@ pub use trust::{
 pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
 
 pub use activation::{ActivationError, ActivationFile, ActivationResponse, read_trust};
+pub use detached::{SignatureCheck, VouchedFile};
 pub use files::FileError;
 pub use signed::{
     SelfSignedFile, SignedError, SignedFile, from_base64url, sha256, to_base64url, verify, verify_self_signed,
@@ -62,6 +65,8 @@ pub use keys::{Keys, TicketSealer};
 pub use revocation::Revocations;
 #[cfg(feature = "server")]
 pub use server_tls::{ServerTls, ServerTlsError};
+#[cfg(feature = "server")]
+pub use signing::FileSigner;
 
 #[cfg(all(test, feature = "server"))]
 mod signed_tests;

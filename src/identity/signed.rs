@@ -9,6 +9,9 @@
 //! Dates: the chain must be good now, or have been at the time of signing. So a file that was signed with last year's
 //! certificate stays good. The price: who steals an expired signing key can date a file back.
 //!
+//! A download is too large to be wrapped: its signature lies beside it ([`super::detached`]), with the same header and
+//! chain.
+//!
 //! A sensor that has no certificate yet signs with a bare key (`jwk`): that proves one thing, that both parts of an
 //! exchange come from who holds the key. [`verify`] refuses such a file; [`verify_self_signed`] reads it.
 
@@ -25,8 +28,8 @@ use crate::limits::{SIGNED_FILE_BYTES_MAX, SIGNED_FILE_CERTIFICATES_MAX, SIGNED_
 use crate::time::UnixMillis;
 
 /// The `typ` of every signed file.
-const TYPE: &str = "fleetpulse-file";
-const ALGORITHM: &str = "ES256";
+pub(super) const TYPE: &str = "fleetpulse-file";
+pub(super) const ALGORITHM: &str = "ES256";
 /// Extended key usage "code signing": 1.3.6.1.5.5.7.3.3.
 const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
 /// Bytes of a P-256 point that is not compressed.
@@ -57,6 +60,15 @@ pub(super) struct Header {
     pub x5c: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwk: Option<Jwk>,
+    /// `false` under a signature that lies beside its file (RFC 7797); absent in a file that carries its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b64: Option<bool>,
+    /// What a reader must know to be allowed to trust the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crit: Vec<String>,
+    /// Position in the register's log that the content includes at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<String>,
 }
 
 /// A bare public key (RFC 7517).
@@ -168,8 +180,9 @@ pub(super) fn take_apart(bytes: &[u8]) -> Result<Parts, SignedError> {
     if header.alg != ALGORITHM || header.typ != TYPE {
         return Err(bad("its header is of another kind or algorithm (wanted: fleetpulse-file, ES256)"));
     }
-    if header.name.len() > SIGNED_FILE_NAME_BYTES_MAX || header.cty.len() > SIGNED_FILE_NAME_BYTES_MAX {
-        return Err(bad("its name is too long"));
+    header.check_names()?;
+    if header.b64.is_some() || !header.crit.is_empty() {
+        return Err(bad("it is the signature of a file that lies beside it; give that file"));
     }
     let payload = from_base64url(&flattened.payload).ok_or(bad("its payload is not base64url"))?;
     let signature = from_base64url(&flattened.signature).ok_or(bad("its signature is not base64url"))?;
@@ -185,36 +198,64 @@ impl Parts {
     }
 }
 
+impl Header {
+    pub(super) fn check_names(&self) -> Result<(), SignedError> {
+        let long = |text: &str| text.len() > SIGNED_FILE_NAME_BYTES_MAX;
+        match long(&self.name) || long(&self.cty) {
+            true => Err(SignedError::NotSigned("its name is too long")),
+            false => Ok(()),
+        }
+    }
+
+    /// By whom it was signed: a chain that leads to a trusted root, and may sign files.
+    pub(super) fn signer(&self, trust: &TrustBundle, now: UnixMillis) -> Result<SignedBy, SignedError> {
+        let chain = &self.x5c;
+        if chain.is_empty() || chain.len() > SIGNED_FILE_CERTIFICATES_MAX {
+            return Err(SignedError::NotSigned("it carries no chain of certificates, or too long a one"));
+        }
+        let chain: Vec<CertificateDer<'static>> = chain
+            .iter()
+            .map(|text| BASE64_STANDARD.decode(text).map(CertificateDer::from))
+            .collect::<Result<_, _>>()
+            .map_err(|_| SignedError::NotSigned("its certificates can't be read"))?;
+        let (signer, others) = chain.split_first().ok_or(SignedError::Forged)?;
+        match leads_to_a_root(signer, others, trust, now) {
+            Err(SignedError::OutOfDate) => {
+                leads_to_a_root(signer, others, trust, UnixMillis(self.signed_at_ms))?;
+            }
+            other => other?,
+        }
+        let (_, certificate) = X509Certificate::from_der(signer).map_err(|_| SignedError::Forged)?;
+        let uses = certificate.extended_key_usage().ok().flatten();
+        if !uses.is_some_and(|uses| uses.value.code_signing) {
+            return Err(SignedError::NotASigner);
+        }
+        Ok(SignedBy {
+            subject: certificate.subject().to_string(),
+            point: certificate.public_key().subject_public_key.data.to_vec(),
+        })
+    }
+}
+
+/// Whose signature it would be.
+pub(super) struct SignedBy {
+    /// Subject of the signing certificate.
+    pub subject: String,
+    /// Its public key.
+    pub point: Vec<u8>,
+}
+
 /// Checks a file: by whom it was signed, and that nobody changed it since.
 pub fn verify(bytes: &[u8], trust: &TrustBundle, now: UnixMillis) -> Result<SignedFile, SignedError> {
     let parts = take_apart(bytes)?;
-    let signed_at = UnixMillis(parts.header.signed_at_ms);
-    let chain = &parts.header.x5c;
-    if chain.is_empty() || chain.len() > SIGNED_FILE_CERTIFICATES_MAX {
-        return Err(SignedError::NotSigned("it carries no chain of certificates, or too long a one"));
-    }
-    let chain: Vec<CertificateDer<'static>> = chain
-        .iter()
-        .map(|text| BASE64_STANDARD.decode(text).map(CertificateDer::from))
-        .collect::<Result<_, _>>()
-        .map_err(|_| SignedError::NotSigned("its certificates can't be read"))?;
-    let (signer, others) = chain.split_first().ok_or(SignedError::Forged)?;
-    match leads_to_a_root(signer, others, trust, now) {
-        Err(SignedError::OutOfDate) => leads_to_a_root(signer, others, trust, signed_at)?,
-        other => other?,
-    }
-    let (_, certificate) = X509Certificate::from_der(signer).map_err(|_| SignedError::Forged)?;
-    let uses = certificate.extended_key_usage().ok().flatten();
-    if !uses.is_some_and(|uses| uses.value.code_signing) {
-        return Err(SignedError::NotASigner);
-    }
-    parts.signed_with(&certificate.public_key().subject_public_key.data)?;
+    let signer = parts.header.signer(trust, now)?;
+    parts.signed_with(&signer.point)?;
     Ok(SignedFile {
-        signed_by: certificate.subject().to_string(),
+        signed_by: signer.subject,
+        signed_at: UnixMillis(parts.header.signed_at_ms),
         name: parts.header.name,
         media_type: parts.header.cty,
         payload: parts.payload,
-        signed_at,
     })
 }
 
@@ -308,6 +349,9 @@ impl Header {
             signed_at_ms: now.0,
             x5c: Vec::new(),
             jwk: None,
+            b64: None,
+            crit: Vec::new(),
+            register: None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The authority's signature under files: a certificate of its own, made by the intermediate, that can do nothing
 //! else. So the key that signs files never signs certificates, and a server's or sensor's certificate signs no file.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest::Digest;
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
@@ -13,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{Authority, AuthorityError, leaf_params};
+use super::detached::SigningInput;
 use super::files::{self, FileError};
 use super::signed::{self, Header};
 use crate::limits::SIGNING_CERTIFICATE_LIFE;
@@ -22,7 +25,7 @@ const SIGNING: &str = "signing.pem";
 
 /// The signing certificate in use, read or made at the first signature.
 #[derive(Default)]
-pub(super) struct SigningSlot(Mutex<Option<Signer>>);
+pub(super) struct SigningSlot(Mutex<Option<Arc<Signer>>>);
 
 struct Signer {
     /// `x5c`: the certificate and the intermediate's.
@@ -33,7 +36,7 @@ struct Signer {
 }
 
 impl SigningSlot {
-    fn lock(&self) -> MutexGuard<'_, Option<Signer>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Signer>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -47,31 +50,54 @@ impl Authority {
         payload: &[u8],
         now: UnixMillis,
     ) -> Result<Vec<u8>, AuthorityError> {
-        let mut slot = self.signing.lock();
-        let intermediate = self.intermediate_pem();
-        let fresh = |signer: &Signer| {
-            signer.not_after >= now.plus(SIGNING_CERTIFICATE_LIFE / 3) && signer.by == intermediate
-        };
-        if !slot.as_ref().is_some_and(fresh) {
-            let path = self.folder().join(SIGNING);
-            let read = files::read(&path)?.and_then(|text| Signer::read(&text, &intermediate));
-            *slot = Some(match read.filter(fresh) {
-                Some(signer) => signer,
-                None => {
-                    let text = self.make_signing_certificate(now)?;
-                    files::write_private(&path, &text)?;
-                    Signer::read(&text, &intermediate)
-                        .ok_or_else(|| FileError::content(&path, "it is not what was just written"))?
-                }
-            });
-        }
-        let Some(signer) = slot.as_ref() else { unreachable!("set just before") };
+        let signer = self.signer(now)?;
         let mut header = Header::new(name, media_type, now);
         header.x5c.clone_from(&signer.chain);
         signed::sign(&header, payload, |bytes| {
             let signature = signer.key.sign(&SystemRandom::new(), bytes);
             Ok(signature.map_err(|_| rcgen::Error::RingUnspecified)?.as_ref().to_vec())
         })
+    }
+
+    /// Begins the signature of a file that is written piece by piece, and that it will lie beside. `register` is the
+    /// position in the register's log that the content includes at least.
+    pub fn begin_signature(
+        &self,
+        name: &str,
+        media_type: &str,
+        register: String,
+        now: UnixMillis,
+    ) -> Result<FileSigner, AuthorityError> {
+        let signer = self.signer(now)?;
+        let mut header = Header::new(name, media_type, now);
+        header.x5c.clone_from(&signer.chain);
+        header.register = Some(register);
+        Ok(FileSigner { signer, input: SigningInput::begin(header) })
+    }
+
+    /// The signing certificate in use; made anew when it is no more good for long.
+    fn signer(&self, now: UnixMillis) -> Result<Arc<Signer>, AuthorityError> {
+        let mut slot = self.signing.lock();
+        let intermediate = self.intermediate_pem();
+        let fresh = |signer: &Signer| {
+            signer.not_after >= now.plus(SIGNING_CERTIFICATE_LIFE / 3) && signer.by == intermediate
+        };
+        if let Some(signer) = slot.as_ref().filter(|signer| fresh(signer)) {
+            return Ok(Arc::clone(signer));
+        }
+        let path = self.folder().join(SIGNING);
+        let read = files::read(&path)?.and_then(|text| Signer::read(&text, &intermediate));
+        let signer = Arc::new(match read.filter(fresh) {
+            Some(signer) => signer,
+            None => {
+                let text = self.make_signing_certificate(now)?;
+                files::write_private(&path, &text)?;
+                Signer::read(&text, &intermediate)
+                    .ok_or_else(|| FileError::content(&path, "it is not what was just written"))?
+            }
+        });
+        *slot = Some(Arc::clone(&signer));
+        Ok(signer)
     }
 
     fn make_signing_certificate(&self, now: UnixMillis) -> Result<String, AuthorityError> {
@@ -83,6 +109,26 @@ impl Authority {
             params.signed_by(&key, issuer)
         })?;
         Ok(format!("{}{}{}", certificate.pem(), self.intermediate_pem(), key.serialize_pem()))
+    }
+}
+
+/// The signature of a file that is being written.
+pub struct FileSigner {
+    signer: Arc<Signer>,
+    input: SigningInput,
+}
+
+impl FileSigner {
+    /// The next piece of the file.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.input.update(piece);
+    }
+
+    /// The file is complete: its signature, one line of text (JWS compact serialization without the payload).
+    pub fn finish(self) -> Result<String, AuthorityError> {
+        let FileSigner { signer, input } = self;
+        let sign = |digest: &Digest| Ok::<_, Unspecified>(signer.key.sign_digest(digest)?.as_ref().to_vec());
+        Ok(input.finish(sign).map_err(|_| rcgen::Error::RingUnspecified)?)
     }
 }
 

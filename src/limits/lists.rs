@@ -14,11 +14,19 @@ pub const FILTER_VALUES_MAX: usize = 100;
 pub const FILTER_TEXT_CHARS_MAX: usize = 200;
 /// Sites that the counts beside a list of sensors name.
 pub const FACET_SITES_SHOWN: usize = 100;
-/// Bytes of a file of sensors that are made at once.
+/// Bytes of a file that are made at once.
 pub const EXPORT_PIECE_BYTES: usize = 256 * 1_024;
-/// Files of sensors under way at once. A piece, and 20 bytes a sensor, each; 130 bytes a sensor while it is put in
-/// order.
+/// Files under way at once. Of sensors: a piece, and 20 bytes a sensor, each; 130 bytes a sensor while it is put in
+/// order. Of places: a piece, and as much as their names.
 pub const EXPORTS_MAX: usize = 4;
+/// Rows of a file of places that are looked up under one lock.
+pub const PLACES_BATCH: usize = 1_024;
+/// How long the signature of a file can be fetched after the file was begun. A file takes a minute at most.
+pub const SIGNATURE_KEEP: Duration = Duration::from_secs(900);
+/// Signatures of files that can be fetched, at 3 KB each: 1 MB. Beyond it the oldest is forgotten.
+pub const SIGNATURES_MAX: usize = 256;
+/// Signatures of one caller, who pushes out none but their own.
+pub const SIGNATURES_PER_CALLER_MAX: usize = 32;
 /// Clients that follow events at once; the other connections are left to everybody else.
 pub const EVENT_STREAMS_MAX: usize = 200;
 /// When a client that found no place among them may come back.
@@ -51,3 +59,5 @@ pub const FACET_VERSIONS_MAX: usize = 1_024;
 
 const _: () = assert!(EVENT_HEARTBEAT_EVERY.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(EVENT_STREAMS_MAX < HTTP_CONNECTIONS_MAX);
+const _: () = assert!(HTTP_ANSWER_TIMEOUT.as_secs() < SIGNATURE_KEEP.as_secs());
+const _: () = assert!(EXPORTS_MAX < SIGNATURES_PER_CALLER_MAX && SIGNATURES_PER_CALLER_MAX < SIGNATURES_MAX);

@@ -248,6 +248,11 @@ impl FleetService {
         self.sites.read().unwrap_or_else(PoisonError::into_inner).get(id)
     }
 
+    /// The last batch that whoever looks from now on finds in the register and in lists.
+    pub fn position(&self) -> Position {
+        *self.lock()
+    }
+
     /// Does all of `commands` or none. When this returns the change is durable.
     ///
     /// Its batch has the time at which its turn came, by the clock, and never one before `asked`: who waits for others

@@ -18,8 +18,10 @@ use crate::export::{
 use crate::fleet::query::Grid;
 use crate::fleet::{About, Actor, Batch, Command, Event, EventCode, Place, Register, Sifted};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
-use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Problem};
-use crate::identity::{ActivationResponse, Keys};
+use crate::http::{
+    Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Problem, Reached,
+};
+use crate::identity::{ActivationResponse, Authority, FileSigner, Keys};
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::Store;
@@ -37,10 +39,16 @@ pub struct View {
     pub cadence: Duration,
     /// Sensors that live state has room for.
     pub sensors_max: u32,
+    /// Names and addresses that the server's certificate is good for.
+    pub names: Vec<String>,
+    /// Where browsers are told to go.
+    pub public_url: Option<String>,
     /// Live state.
     pub live: Arc<LiveState>,
     /// The register.
     pub fleet: Arc<FleetService>,
+    /// Signs files.
+    pub authority: Arc<Authority>,
     /// Makes activation files.
     pub activations: Arc<Activations>,
     /// The engine with everything it judges by.
@@ -210,6 +218,21 @@ impl Backend for View {
         let still = |register: &Register| noted(expect(register), &mut refused);
         let taken = self.activations.accept_if(still, response, actor, self.clock.unix());
         taken.map_err(|error| not_issued(error, refused))
+    }
+
+    fn reached(&self) -> Reached {
+        Reached {
+            names: self.names.clone(),
+            ingest: self.ingest.local_addr(),
+            enrolment: self.ingest.enrol_addr(),
+            public_url: self.public_url.clone(),
+        }
+    }
+
+    fn begin_signature(&self, name: &str, media_type: &str) -> Result<FileSigner, String> {
+        let position = self.fleet.position().to_string();
+        let begun = self.authority.begin_signature(name, media_type, position, self.clock.unix());
+        begun.map_err(|error| error.to_string())
     }
 
     fn site_index(&self, id: SiteId) -> Option<SiteIndex> {

@@ -157,6 +157,11 @@ struct Known {
 }
 
 impl Oidc {
+    /// The provider's URL, as configured.
+    pub(in crate::http) fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
     pub(in crate::http) fn new(config: OidcConfig) -> Result<Oidc, OidcError> {
         let failed = |what: &str| OidcError::Provider(what.to_owned());
         let random = aws_lc_rs::rand::SystemRandom::new();
