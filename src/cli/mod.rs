@@ -88,6 +88,8 @@ enum Command {
     Messages(client::Messages),
     /// Changes of many sensors, under way and finished
     Jobs(client::Jobs),
+    /// What firewalls must let through, from the server's configuration at work
+    Endpoints(client::Endpoints),
     /// Follow what happens, as it happens
     Events(client::Events),
     /// Who may sign in, and do what
@@ -189,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Policy(policy) => policy.run(),
         Command::Messages(messages) => messages.run(),
         Command::Jobs(jobs) => jobs.run(),
+        Command::Endpoints(endpoints) => endpoints.run(),
         Command::Events(events) => events.run(),
         Command::Users(users) => users.run(),
         Command::Tokens(tokens) => tokens.run(),

@@ -34,6 +34,7 @@ use crate::wire::heartbeat::inline_str;
 use crate::wire::id::{SensorId, SiteId, SubscriptionId};
 
 use item::{Fields, Seen, SensorItem};
+pub(super) use params::{FILTER, Wanted};
 
 /// One page.
 #[derive(Serialize, ToSchema)]
@@ -123,11 +124,11 @@ pub(super) async fn sensors(
     let mut params = Params::parse(query.as_deref())?;
     let asked = params::Asked::read(&mut params)?;
     if let Some(format) = format_of(&headers) {
-        params.finish(&params::FILE)?;
+        params.finish(&[&params::FILTER[..], &params::LIST].concat())?;
         return export::file(&app, caller, asked, format).await;
     }
     let paging = params::Paging::read(&mut params)?;
-    params.finish(&params::PAGE)?;
+    params.finish(&[&params::FILTER[..], &params::LIST, &params::PAGE].concat())?;
     let page = work(&app, Places::Api, move |app| page(app, &caller.grants, asked, &paging)).await??;
     Ok(Json(page).into_response())
 }
@@ -179,6 +180,20 @@ pub(super) fn sees(grants: &[Grant], site: SiteId, subscription: SubscriptionId)
         Scope::Subscription(id) => id == subscription,
         Scope::Site(id) => id == site,
     })
+}
+
+/// The sensors that a filter finds among those that somebody may see, by name; at most `most` of them, and how many there
+/// are in all.
+pub(super) fn chosen(
+    app: &App,
+    grants: &[Grant],
+    wanted: Wanted,
+    most: usize,
+) -> Result<(Vec<SensorId>, usize), Problem> {
+    let filter = wanted.resolve(&app.backend.register(), grants)?;
+    let query = Query { filter, sort: SortBy::Name, descending: false };
+    let Outcome { hits, total, .. } = found(app, grants, &query, None, most, false);
+    Ok((hits.into_iter().map(|hit| hit.id).collect(), total))
 }
 
 /// Goes through the grid in steps, so that neither a command nor another page waits for the whole of it.

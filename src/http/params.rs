@@ -30,6 +30,11 @@ impl Params {
         Ok(Params(pairs))
     }
 
+    /// From names and values that stand somewhere else, within a bound of their own.
+    pub(super) fn of(pairs: Vec<(String, String)>) -> Params {
+        Params(pairs)
+    }
+
     /// The value of a parameter that may be there once.
     pub(super) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let mut values = self.take_all(name);

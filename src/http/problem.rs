@@ -82,6 +82,15 @@ impl Problem {
         self
     }
 
+    /// A parameter that stands in a field of the body.
+    pub(super) fn within(mut self, field: &str) -> Problem {
+        if self.0.status == StatusCode::BAD_REQUEST.as_u16() {
+            self.0.status = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
+        }
+        self.0.field = self.0.field.map(|inner| format!("{field}.{inner}"));
+        self
+    }
+
     /// Names the rows of an import that are wrong.
     pub(super) fn rows(mut self, rows: Vec<RowFault>) -> Problem {
         self.0.rows = rows;

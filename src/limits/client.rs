@@ -24,8 +24,10 @@ pub const CLIENT_ITEMS_MAX: usize = 1_000_000;
 pub const CLIENT_LOOKED_THROUGH_MAX: usize = 100_000;
 /// Things of one name that a message names.
 pub const CLIENT_CANDIDATES_SHOWN: usize = 10;
-/// Sensors that one command changes.
-pub const CLIENT_CHOSEN_MAX: usize = 10_000;
+/// Sensors that a message names as left out of a change.
+pub const CLIENT_LEFT_OUT_SHOWN: usize = 10_000;
+/// Largest file that is written; a million sensors with everything said of them are 2 GB.
+pub const CLIENT_DOWNLOAD_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
 /// Largest event that is read; a change of ten thousand sensors is 4 MB.
 pub const CLIENT_EVENT_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 

@@ -91,14 +91,19 @@ pub const OIDC_METADATA_AGAIN: Duration = Duration::from_secs(5);
 /// A failure to reach the identity provider is told to everybody for so long, without asking it again.
 pub const OIDC_FAILED_KEEP: Duration = Duration::from_secs(5);
 
-/// Sensors that one bulk change is of.
+/// Sensors that one bulk change names.
 pub const BULK_ITEMS_MAX: usize = 10_000;
+/// Sensors that the filter of one bulk change may find: all or nothing is one batch, and looked at under one lock.
+pub const BULK_FOUND_MAX: usize = 50_000;
+/// Sensors that the answer of a dry run tells as left out; it says how many there are.
+pub const BULK_LEFT_OUT_TOLD: usize = 10_000;
 /// Changes of one durable batch of a bulk change that may be done in part. A batch is some milliseconds of disk, and
 /// single changes come between two of them.
 pub const BULK_BATCH: usize = 1_000;
-/// Bulk changes whose results are known, of all callers. About 300 bytes an item at worst, so 48 MB. Beyond it the
-/// oldest finished one is forgotten.
+/// Bulk changes whose results are known, of all callers. Beyond it the oldest finished one is forgotten.
 pub const JOBS_MAX: usize = 16;
+/// Items of those together. About 300 bytes an item at worst, so 48 MB. Beyond it the oldest finished are forgotten.
+pub const JOB_ITEMS_MAX: usize = 160_000;
 /// Bulk changes of one caller, who pushes out none but their own.
 pub const JOBS_PER_CALLER_MAX: usize = 8;
 /// Sensors that one import brings.
@@ -117,4 +122,5 @@ const _: () = assert!(JOBS_PER_CALLER_MAX < JOBS_MAX);
 // A row is at most a site, what is said of it, a zone, a sensor, and what is said of that.
 const _: () = assert!(IMPORT_ROWS_MAX * 5 <= super::COMMANDS_PER_BATCH_MAX);
 // All or nothing is one batch.
-const _: () = assert!(BULK_BATCH <= BULK_ITEMS_MAX && BULK_ITEMS_MAX <= super::COMMANDS_PER_BATCH_MAX);
+const _: () = assert!(BULK_BATCH <= BULK_ITEMS_MAX && BULK_ITEMS_MAX <= BULK_FOUND_MAX);
+const _: () = assert!(BULK_FOUND_MAX <= super::COMMANDS_PER_BATCH_MAX && 3 * BULK_FOUND_MAX <= JOB_ITEMS_MAX);

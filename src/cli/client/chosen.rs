@@ -1,4 +1,7 @@
 //! The sensors that a command is about: some by name, or all that a filter finds; asked about before they change.
+//!
+//! A filter is the server's to look up, once, when the change begins. How many it finds is asked first, and the change
+//! is made of at most as many, so that nobody says yes to ten sensors and changes a thousand.
 
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use super::progress::Progress;
 use super::{Client, problem};
 use crate::cli::paint::clean;
 use crate::cli::{Failure, exit};
-use crate::limits::CLIENT_CHOSEN_MAX as BULK_ITEMS_MAX;
+use crate::limits::CLIENT_LEFT_OUT_SHOWN;
 
 /// Which sensors a list shows, or a command changes.
 #[derive(Args, Clone, Debug, Default)]
@@ -79,19 +82,22 @@ impl Filter {
 #[derive(Args)]
 pub(super) struct Chosen {
     /// Names or ids
-    #[arg(value_name = "SENSOR", required_unless_present = "filter")]
+    #[arg(value_name = "SENSOR", required_unless_present_any = ["filter", "all"])]
     sensors: Vec<String>,
     /// The site that they stand in, when a name alone does not say which
-    #[arg(long = "in", value_name = "SITE")]
+    #[arg(long = "in", value_name = "SITE", conflicts_with_all = ["filter", "all"])]
     within: Option<String>,
     /// All that this finds: parameters of `sensors list` as NAME=VALUE with commas between, such as
     /// site=Lyon,health=unhealthy
     #[arg(long, value_name = "FILTER", conflicts_with = "sensors", value_delimiter = ',', value_parser = condition)]
     filter: Vec<(String, String)>,
+    /// Every sensor that you may see
+    #[arg(long, conflicts_with_all = ["sensors", "filter"])]
+    all: bool,
 }
 
 /// Parameters of the list that choose.
-const CONDITIONS: [&str; 12] = [
+const CONDITIONS: [&str; 14] = [
     "q",
     "health",
     "site",
@@ -104,6 +110,8 @@ const CONDITIONS: [&str; 12] = [
     "owner",
     "code",
     "connected",
+    "ti_mode",
+    "ti_status",
 ];
 
 fn condition(text: &str) -> Result<(String, String), String> {
@@ -143,60 +151,52 @@ pub(super) struct Change<'c> {
 }
 
 impl Chosen {
-    /// Who they are. Everybody is found before anything changes.
+    /// Those that are named. Everybody is found before anything changes.
     fn find(&self, client: &Client) -> Result<Vec<Found>, Failure> {
-        if self.filter.is_empty() {
-            let narrow: Vec<_> = self.within.iter().map(|site| ("site", site.clone())).collect();
-            let mut found: Vec<Found> = Vec::new();
-            for name in &self.sensors {
-                let one = client.find(SENSOR, name, &narrow)?;
-                if found.iter().all(|known| known.id != one.id) {
-                    found.push(one);
-                }
+        let narrow: Vec<_> = self.within.iter().map(|site| ("site", site.clone())).collect();
+        let mut found: Vec<Found> = Vec::new();
+        for name in &self.sensors {
+            let one = client.find(SENSOR, name, &narrow)?;
+            if found.iter().all(|known| known.id != one.id) {
+                found.push(one);
             }
-            return Ok(found);
-        }
-        let condition = |call: Call, (name, value): &(String, String)| {
-            let known = CONDITIONS.iter().find(|known| *known == name);
-            known.map_or(call.clone(), |known| call.query(known, Some(value)))
-        };
-        let call = self.filter.iter().fold(Call::get(SENSOR.path), condition);
-        let mut found = Vec::new();
-        let more = client.http.each(&call.query("sort", Some("name")), BULK_ITEMS_MAX, |item| {
-            found.push(Found::of(&item));
-            Ok(())
-        })?;
-        if more {
-            let message =
-                format!("the filter finds more than {BULK_ITEMS_MAX} sensors; change fewer at a time");
-            return Err(Failure::failed(message));
-        }
-        if found.is_empty() {
-            return Err(Failure::told(
-                exit::REFUSED,
-                "the filter finds no sensor; nothing was changed".to_owned(),
-                json!({ "code": "nothing-found", "detail": "the filter finds no sensor" }),
-            ));
         }
         Ok(found)
     }
 
-    /// Changes them: one by a request of its own, several by a job of the server. Those that are refused do not keep
-    /// the others from it, and are told.
+    /// The filter as `POST /api/v1/bulk` has it: a name that comes twice means any of its values.
+    fn filter(&self) -> Value {
+        let mut filter = serde_json::Map::new();
+        for (name, value) in &self.filter {
+            let values = filter.entry(name).or_insert_with(|| json!([]));
+            values.as_array_mut().into_iter().for_each(|values| values.push(json!(value)));
+        }
+        Value::Object(filter)
+    }
+
+    /// Changes them: one that is named by a request of its own, others by a job of the server. Those that are refused
+    /// do not keep the others from it, and are told.
     pub(super) fn change(
         &self,
         client: &mut Client,
         changing: &Changing,
         change: &Change<'_>,
     ) -> Result<(), Failure> {
+        let mut body = json!({
+            "action": change.action, "arguments": change.arguments, "all_or_nothing": changing.all_or_nothing,
+        });
+        if self.all || !self.filter.is_empty() {
+            body["filter"] = self.filter();
+            body["all"] = json!(self.all);
+            return change_found(client, changing, change, body);
+        }
         let found = self.find(client)?;
-        let several = found.len() > 1 || !self.filter.is_empty();
-        if (several || change.grave) && !changing.dry_run {
+        if (found.len() > 1 || change.grave) && !changing.dry_run {
             let who = match found.as_slice() {
-                [one] => format!("`{}` will be", one.name),
-                many => format!("{} sensors will be", many.len()),
+                [one] => format!("`{}`", one.name),
+                many => counted(many.len() as u64),
             };
-            client.confirm(&format!("{who} {}. Go on?", change.done), changing.yes)?;
+            client.confirm(&format!("{who} will be {}. Go on?", change.done), changing.yes)?;
         }
         match found.as_slice() {
             [one] if !changing.dry_run => {
@@ -207,52 +207,98 @@ impl Chosen {
                 };
                 client.done(&format!("`{}` is {}", one.name, change.done), &document)
             }
-            _ => bulk(client, changing, change, &found),
+            _ => {
+                body["items"] = found.iter().map(|one| one.id.as_str()).collect();
+                match changing.dry_run {
+                    true => try_out(client, change, &ask(client, body, true)?),
+                    false => carry_out(client, change, &ask(client, body, false)?),
+                }
+            }
         }
     }
 }
 
-fn bulk(
+/// All that a filter finds.
+fn change_found(
     client: &mut Client,
     changing: &Changing,
     change: &Change<'_>,
-    found: &[Found],
+    mut body: Value,
 ) -> Result<(), Failure> {
-    let ids: Vec<&str> = found.iter().map(|one| one.id.as_str()).collect();
-    let body = json!({
-        "action": change.action, "items": ids, "arguments": change.arguments,
-        "dry_run": changing.dry_run, "all_or_nothing": changing.all_or_nothing,
-    });
-    let begun = client.http.call(&Call::new(Method::Post, "/api/v1/bulk").json(body))?.body;
-    if changing.dry_run {
-        let left_out = begun["left_out"].as_array().cloned().unwrap_or_default();
-        left_out.iter().try_for_each(|item| refused(client, found, item))?;
-        let text = format!("{} of {} sensors would be {}", begun["would_do"], begun["total"], change.done);
-        return client.done(&text, &begun);
+    if changing.dry_run || !changing.yes {
+        let tried = ask(client, body.clone(), true)?;
+        let total = tried["total"].as_u64().unwrap_or(0);
+        if total == 0 {
+            return Err(nothing_found());
+        }
+        if changing.dry_run {
+            return try_out(client, change, &tried);
+        }
+        client.confirm(&format!("{} will be {}. Go on?", counted(total), change.done), false)?;
+        body["at_most"] = json!(total);
     }
-    let job = wait(client, &begun)?;
+    let begun = ask(client, body, false)?;
+    if begun["total"] == 0 {
+        return Err(nothing_found());
+    }
+    carry_out(client, change, &begun)
+}
+
+fn counted(sensors: u64) -> String {
+    format!("{sensors} sensor{}", if sensors == 1 { "" } else { "s" })
+}
+
+fn nothing_found() -> Failure {
+    let detail = "the filter finds no sensor";
+    let document = json!({ "code": "nothing-found", "detail": detail });
+    Failure::told(exit::REFUSED, format!("{detail}; nothing was changed"), document)
+}
+
+/// Begins a bulk change, or tries it out.
+fn ask(client: &Client, mut body: Value, dry_run: bool) -> Result<Value, Failure> {
+    body["dry_run"] = json!(dry_run);
+    Ok(client.http.call(&Call::new(Method::Post, "/api/v1/bulk").json(body))?.body)
+}
+
+/// Says what a dry run found.
+fn try_out(client: &mut Client, change: &Change<'_>, tried: &Value) -> Result<(), Failure> {
+    let left_out = tried["left_out"].as_array().map_or(&[][..], Vec::as_slice);
+    left_out.iter().try_for_each(|item| refused(client, item))?;
+    let more = tried["refused"].as_u64().unwrap_or(0).saturating_sub(left_out.len() as u64);
+    if more > 0 {
+        client.note(&format!("and {more} more are left out"));
+    }
+    let text = format!("{} of {} sensors would be {}", tried["would_do"], tried["total"], change.done);
+    client.done(&text, tried)
+}
+
+/// Waits for a job, and says what became of it.
+fn carry_out(client: &mut Client, change: &Change<'_>, begun: &Value) -> Result<(), Failure> {
+    let job = wait(client, begun)?;
     let path = format!("{JOBS}/{}/items", job["id"].as_str().unwrap_or_default());
-    let mut left_out = Vec::new();
-    if job["done"] != job["total"] {
-        client.http.each(&Call::get(path), BULK_ITEMS_MAX, |item| {
-            left_out.extend(Some(item).filter(|item| item["outcome"] == "refused"));
+    let left_out = job["refused"].as_u64().unwrap_or(0);
+    let mut told = Vec::new();
+    if left_out > 0 {
+        let call = Call::get(path).query("outcome", Some("refused"));
+        client.http.each(&call, CLIENT_LEFT_OUT_SHOWN, |item| {
+            told.push(item);
             Ok(())
         })?;
     }
-    left_out.iter().try_for_each(|item| refused(client, found, item))?;
+    told.iter().try_for_each(|item| refused(client, item))?;
     let text = format!("{} of {} sensors are {}", job["done"], job["total"], change.done);
     client.done(&text, &job)?;
     match job["state"].as_str() {
-        Some("done") if left_out.is_empty() => Ok(()),
+        Some("done") if left_out == 0 => Ok(()),
         Some("done") => Err(Failure::told(
             exit::REFUSED,
-            format!("{} sensors were left as they are", left_out.len()),
-            json!({ "code": "some-refused", "refused": left_out.len() }),
+            format!("{left_out} sensors were left as they are"),
+            json!({ "code": "some-refused", "refused": left_out }),
         )),
         state => {
             let why =
                 job["error"].as_str().map(|why| format!(": {}", problem::shown(why))).unwrap_or_default();
-            let code = if left_out.is_empty() { exit::FAILED } else { exit::REFUSED };
+            let code = if left_out == 0 { exit::FAILED } else { exit::REFUSED };
             let state = state.unwrap_or("unknown");
             let message = format!("the change is {state}{why}");
             Err(Failure::told(code, message, json!({ "code": format!("job-{state}"), "job": job["id"] })))
@@ -261,9 +307,8 @@ fn bulk(
 }
 
 /// The name that people know it by.
-fn refused(client: &mut Client, found: &[Found], item: &Value) -> Result<(), Failure> {
-    let id = item["id"].as_str().unwrap_or_default();
-    let name = found.iter().find(|one| one.id == id).map_or(id, |one| &one.name);
+fn refused(client: &mut Client, item: &Value) -> Result<(), Failure> {
+    let name = item["name"].as_str().or(item["id"].as_str()).unwrap_or_default();
     let text = |field: &str| problem::shown(item[field].as_str().unwrap_or_default());
     let message = format!("`{}` is left out: {} [{}]", clean(name), text("detail"), text("code"));
     client.warn(&message, item)

@@ -3,7 +3,7 @@
 //! What the server put off (429 or 503 with `Retry-After`) is sent again after that time, if sending it twice does no
 //! harm: each POST has an `Idempotency-Key`, so it is among those. Nothing is sent after a redirect.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Read};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -170,6 +170,19 @@ impl Http {
             }
         }
         Err(Failure::failed("tried too often"))
+    }
+
+    /// Sends it, and lets `read` have the body as it comes. Says where its signature is, when it has one.
+    pub(super) fn stream<T>(
+        &self,
+        call: &Call,
+        read: impl FnOnce(&mut dyn Read) -> io::Result<T>,
+    ) -> Result<(Option<String>, T), Failure> {
+        let answer = self.open(call)?;
+        let signature = answer.headers().get("fleetpulse-signature");
+        let signature = signature.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let done = read(&mut answer.into_body().into_reader());
+        Ok((signature, done.map_err(|error| self.unreachable(&ureq::Error::Io(error)))?))
     }
 
     /// Sends it and reads the whole answer as it is.

@@ -6,6 +6,8 @@
 
 mod cell;
 mod chosen;
+mod download;
+mod endpoints;
 mod events;
 mod files;
 mod find;
@@ -32,6 +34,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+pub(super) use download::signature_of;
+pub(super) use endpoints::Endpoints;
 pub(super) use events::Events;
 pub(super) use jobs::Jobs;
 pub(super) use login::{Login, Logout};

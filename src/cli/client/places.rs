@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::cell::{Column, Show, text};
+use super::download::Keep;
 use super::find::{Found, GATEWAY, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
 use super::{Client, EXIT_CODES, Most, Remote, run};
@@ -28,6 +29,8 @@ enum ZoneAction {
         site: Option<String>,
         #[command(flatten)]
         most: Most,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// One zone
     Get(ZoneOf),
@@ -96,9 +99,10 @@ impl Zones {
             ZoneAction::Delete { .. } => "zones delete",
         };
         run(&self.remote, what, |client| match self.action {
-            ZoneAction::List { site, most } => {
+            ZoneAction::List { site, most, keep } => {
                 let site = site.map(|site| client.find(SITE, &site, &[])).transpose()?;
-                client.list(&Call::get(ZONE.path).query("site", site.map(|site| site.id)), ZONES, &most)
+                let call = Call::get(ZONE.path).query("site", site.map(|site| site.id));
+                client.list_or_keep(&call, ZONES, &most, &keep)
             }
             ZoneAction::Get(zone) => {
                 let path = zone.find(client)?.path(ZONE);
@@ -138,6 +142,8 @@ enum SubscriptionAction {
     List {
         #[command(flatten)]
         most: Most,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// One subscription
     Get {
@@ -185,8 +191,8 @@ impl Subscriptions {
             SubscriptionAction::Delete { .. } => "subscriptions delete",
         };
         run(&self.remote, what, |client| match self.action {
-            SubscriptionAction::List { most } => {
-                client.list(&Call::get(SUBSCRIPTION.path), SUBSCRIPTIONS, &most)
+            SubscriptionAction::List { most, keep } => {
+                client.list_or_keep(&Call::get(SUBSCRIPTION.path), SUBSCRIPTIONS, &most, &keep)
             }
             SubscriptionAction::Get { subscription } => {
                 let path = client.find(SUBSCRIPTION, &subscription, &[])?.path(SUBSCRIPTION);
@@ -224,6 +230,8 @@ enum GatewayAction {
     List {
         #[command(flatten)]
         most: Most,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// One gateway
     Get {
@@ -279,7 +287,9 @@ impl Gateways {
             GatewayAction::Delete { .. } => "gateways delete",
         };
         run(&self.remote, what, |client| match self.action {
-            GatewayAction::List { most } => client.list(&Call::get(GATEWAY.path), GATEWAYS, &most),
+            GatewayAction::List { most, keep } => {
+                client.list_or_keep(&Call::get(GATEWAY.path), GATEWAYS, &most, &keep)
+            }
             GatewayAction::Get { gateway } => {
                 let path = client.find(GATEWAY, &gateway, &[])?.path(GATEWAY);
                 client.show(&Call::get(path), GATEWAYS)

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::cell::{Column, Show, text};
 use super::chosen::{Change, Changing, Chosen, Filter};
+use super::download::Keep;
 use super::files::{Activation, Import, activate, respond};
 use super::find::{Found, SENSOR, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
@@ -19,7 +20,7 @@ use crate::cli::Failure;
 #[command(after_help = format!("\
 Examples:
   fleetpulse sensors list --health unhealthy --site Lyon -o wide
-  fleetpulse sensors list --version '<26.1' -o csv > outdated.csv
+  fleetpulse sensors list --version '<26.1' --out outdated.csv      (signed: outdated.csv.jws)
   fleetpulse sensors onboard \"pump station\" --site Lyon --create --out pump.activation
   fleetpulse sensors why \"pump station\"
   fleetpulse sensors move pump-1 pump-2 --site Lyon --zone \"Line 3\"
@@ -47,6 +48,8 @@ enum Action {
         sort: Option<String>,
         #[command(flatten)]
         most: Most,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// One sensor: what was declared, and how it is
     Get(One),
@@ -343,9 +346,9 @@ impl Action {
 
     fn run(self, client: &mut Client) -> Result<(), Failure> {
         match self {
-            Action::List { filter, sort, most } => {
+            Action::List { filter, sort, most, keep } => {
                 let call = filter.narrow(Call::get(SENSOR.path)).query("sort", sort);
-                client.list(&call, GRID, &most)
+                client.list_or_keep(&call, GRID, &most, &keep)
             }
             Action::Get(one) => {
                 let path = one.find(client)?.path(SENSOR);

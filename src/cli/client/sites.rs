@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::cell::{Column, Show, text};
+use super::download::Keep;
 use super::find::{SITE, SUBSCRIPTION};
 use super::http::{Call, Method};
 use super::quiet::{MuteFor, Windows};
@@ -33,6 +34,8 @@ enum Action {
     List {
         #[command(flatten)]
         most: Most,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// One site
     Get {
@@ -160,7 +163,9 @@ impl Sites {
 impl Action {
     fn run(self, client: &mut Client) -> Result<(), Failure> {
         match self {
-            Action::List { most } => client.list(&Call::get(SITE.path), LIST, &most),
+            Action::List { most, keep } => {
+                client.list_or_keep(&Call::get(SITE.path), LIST, &most, &keep)
+            }
             Action::Get { site } => {
                 let path = client.find(SITE, &site, &[])?.path(SITE);
                 client.show(&Call::get(path), CARD)

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use crate::fleet::Refusal;
+use crate::fleet::{Permission, Refusal, Register, Target};
 use crate::http::app::App;
 use crate::http::caller::Caller;
 use crate::http::cursor::Cursors;
@@ -20,7 +20,8 @@ use crate::http::edit::{At, NoQuery};
 use crate::http::params::Params;
 use crate::http::problem::Problem;
 use crate::http::times::rfc3339;
-use crate::limits::{JOB_WORKERS, JOBS_MAX, JOBS_PER_CALLER_MAX};
+use crate::http::workers::{Places, work};
+use crate::limits::{JOB_ITEMS_MAX, JOB_WORKERS, JOBS_MAX, JOBS_PER_CALLER_MAX};
 use crate::time::UnixMillis;
 use crate::wire::id::{BadId, SensorId};
 
@@ -116,6 +117,16 @@ pub(super) enum Outcome {
     Refused(Box<Told>),
 }
 
+impl Outcome {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::NotDone => "not-done",
+            Outcome::Refused(_) => "refused",
+        }
+    }
+}
+
 /// Why an item is left out.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
@@ -163,6 +174,8 @@ impl JobDocument {
 pub(super) struct ItemDocument {
     #[schema(format = Uuid)]
     id: String,
+    /// What people call it; none when it is not there for the caller.
+    name: Option<String>,
     /// `done`, `refused`, or `not-done` when it was not come to.
     outcome: &'static str,
     /// Stable code of the refusal.
@@ -174,25 +187,25 @@ pub(super) struct ItemDocument {
 }
 
 impl ItemDocument {
-    fn of(id: SensorId, outcome: &Outcome) -> ItemDocument {
-        let plain = |outcome| ItemDocument {
-            id: id.to_string(),
-            outcome,
-            code: None,
-            field: None,
-            detail: None,
-            valid: None,
-        };
+    fn of(register: &Register, caller: &Caller, id: SensorId, outcome: &Outcome) -> ItemDocument {
         match outcome {
-            Outcome::Done => plain("done"),
-            Outcome::NotDone => plain("not-done"),
-            Outcome::Refused(told) => ItemDocument::refused(id, told),
+            Outcome::Refused(told) => ItemDocument::refused(register, caller, id, told),
+            _ => ItemDocument {
+                id: id.to_string(),
+                name: name_of(register, caller, id),
+                outcome: outcome.as_str(),
+                code: None,
+                field: None,
+                detail: None,
+                valid: None,
+            },
         }
     }
 
-    pub(super) fn refused(id: SensorId, told: &Told) -> ItemDocument {
+    pub(super) fn refused(register: &Register, caller: &Caller, id: SensorId, told: &Told) -> ItemDocument {
         ItemDocument {
             id: id.to_string(),
+            name: name_of(register, caller, id),
             outcome: "refused",
             code: Some(told.code),
             field: Some(told.field.clone()),
@@ -200,6 +213,12 @@ impl ItemDocument {
             valid: Some(told.valid.clone()),
         }
     }
+}
+
+fn name_of(register: &Register, caller: &Caller, id: SensorId) -> Option<String> {
+    let found = register.sensor(id).or_else(|| register.deleted_sensor(id))?;
+    let seen = caller.may(register, Permission::View, Target::Sensor(id));
+    seen.then(|| found.name.to_string())
 }
 
 /// The caller's bulk changes.
@@ -297,6 +316,9 @@ impl Jobs {
             make_room(&mut known, |job| job.caller == caller.key)?;
         }
         if known.len() >= JOBS_MAX {
+            make_room(&mut known, |_| true)?;
+        }
+        while known.iter().map(|job| job.total).sum::<usize>() + total > JOB_ITEMS_MAX {
             make_room(&mut known, |_| true)?;
         }
         let job = Arc::new(Job {
@@ -400,20 +422,21 @@ pub(in crate::http) async fn items(
     let cursors = Cursors::of("job-items", (id.0, wanted));
     let from: usize = cursor.as_deref().map_or(Ok(0), |text| cursors.read(text))?;
     let job = app.jobs.find(&caller, id)?;
-    let progress = job.lock();
-    let mut items = Vec::new();
-    let mut next = None;
-    for (index, (id, outcome)) in progress.outcomes.iter().enumerate().skip(from) {
-        let document = ItemDocument::of(*id, outcome);
-        if wanted.is_some_and(|wanted| wanted != document.outcome) {
-            continue;
+    let page = work(&app, Places::Api, move |app| {
+        let register = app.backend.register();
+        let progress = job.lock();
+        let mut page = ItemPage { items: Vec::new(), next: None };
+        for (index, (id, outcome)) in progress.outcomes.iter().enumerate().skip(from) {
+            if wanted.is_some_and(|wanted| wanted != outcome.as_str()) {
+                continue;
+            }
+            if page.items.len() == limit {
+                page.next = Some(cursors.show(&index));
+                break;
+            }
+            page.items.push(ItemDocument::of(&register, &caller, *id, outcome));
         }
-        if items.len() == limit {
-            next = Some(cursors.show(&index));
-            break;
-        }
-        items.push(document);
-    }
-    drop(progress);
-    Ok(Json(ItemPage { items, next }).into_response())
+        page
+    });
+    Ok(Json(page.await?).into_response())
 }

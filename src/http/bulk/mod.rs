@@ -3,9 +3,11 @@
 //! A job goes on in durable batches of bounded size, so that single changes come between two of them and a disk that
 //! fails leaves whole batches behind; with `all_or_nothing` it is one batch. What becomes of each item is kept until the
 //! job is forgotten. Rights are looked at item by item, under the lock of the change: what lies outside the caller's
-//! scope is told like what is not there. Jobs live in memory: a restart forgets them, and what their batches did stays.
+//! scope is told like what is not there. A filter instead of names is looked up once, at the start, among what the caller
+//! may see; so a change of all that is unhealthy does not run after what becomes so meanwhile. Jobs live in memory: a restart forgets them, and what their batches did stays.
 
 mod action;
+mod filter;
 pub(super) mod jobs;
 mod run;
 
@@ -25,10 +27,11 @@ use super::caller::Caller;
 use super::edit::{Id, NoQuery, location};
 use super::problem::Problem;
 use super::workers::{Places, work};
-use crate::limits::BULK_ITEMS_MAX;
+use crate::limits::{BULK_FOUND_MAX, BULK_ITEMS_MAX, BULK_LEFT_OUT_TOLD};
 use crate::wire::id::SensorId;
 
 use action::{Action, ActionName, Arguments, Item};
+use filter::GivenFilter;
 pub(super) use jobs::Jobs;
 use jobs::{ItemDocument, JobDocument};
 
@@ -38,9 +41,17 @@ use jobs::{ItemDocument, JobDocument};
 #[schema(as = Bulk)]
 pub(super) struct GivenBulk {
     action: ActionName,
-    /// Ids of sensors; for `rename` objects with `id` and `name`. At most 10,000.
-    #[schema(value_type = Vec<GivenItemSchema>, max_items = 10_000)]
-    items: Vec<GivenItem>,
+    /// Ids of sensors; for `rename` objects with `id` and `name`. At most 10,000. Either this or `filter`.
+    #[schema(value_type = Option<Vec<GivenItemSchema>>, max_items = 10_000)]
+    items: Option<Vec<GivenItem>>,
+    /// All sensors that these parameters of the list of sensors find when it starts, at most 50,000. Not for `rename`.
+    #[schema(value_type = Option<filter::Described>)]
+    filter: Option<GivenFilter>,
+    /// An empty filter is meant: every sensor that the caller may see.
+    #[serde(default)]
+    all: bool,
+    /// Nothing is done when the filter finds more: as many as a dry run said.
+    at_most: Option<usize>,
     /// What the action needs; each says which.
     #[serde(default)]
     arguments: Arguments,
@@ -114,11 +125,15 @@ struct DryRun {
     action: &'static str,
     /// Items in all.
     total: usize,
+    /// Sensors that the filter finds; none when `items` names them.
+    matched: Option<usize>,
     /// Items that the change can be done to.
     would_do: usize,
     /// Whether anything would be done at all: with `all_or_nothing` only when nobody is left out.
     would_run: bool,
-    /// Who is left out, and why.
+    /// Items that are left out.
+    refused: usize,
+    /// Who they are, and why: the first 10,000.
     left_out: Vec<ItemDocument>,
 }
 
@@ -133,17 +148,44 @@ pub(super) async fn bulk(
     _: NoQuery,
     Given(given): Given<GivenBulk>,
 ) -> Result<Response, Problem> {
-    let GivenBulk { action, items, arguments, dry_run, all_or_nothing } = given;
-    if items.len() > BULK_ITEMS_MAX {
-        let detail = format!("`items` has {} items; give at most {BULK_ITEMS_MAX}", items.len());
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", detail)
-            .field("items", format!("at most {BULK_ITEMS_MAX} items")));
-    }
-    let items: Vec<Item> = items.into_iter().map(|GivenItem(item)| item).collect();
-    let action = Action::read(action, arguments, &items)?;
+    let GivenBulk { action, items, filter, all, at_most, arguments, dry_run, all_or_nothing } = given;
+    let (action, items, matched) = match (items, filter) {
+        (Some(items), None) => {
+            let unfit = [("all", all), ("at_most", at_most.is_some())].into_iter().find(|(_, there)| *there);
+            if let Some((field, _)) = unfit {
+                return Err(unfitting(field, "it belongs to `filter`", "it with `filter` alone"));
+            }
+            let items: Vec<Item> = named(items)?;
+            (Action::read(action, arguments, &items)?, items, None)
+        }
+        (None, Some(filter)) => {
+            if matches!(action, ActionName::Rename) {
+                let wrong = "`rename` needs a name for each sensor";
+                return Err(unfitting("filter", wrong, "`items` with `id` and `name`"));
+            }
+            let action = Action::read(action, arguments, &[])?;
+            let (wanted, grants) = (filter.read(all)?, Arc::clone(&caller.grants));
+            let most = at_most.unwrap_or(BULK_FOUND_MAX).min(BULK_FOUND_MAX);
+            let found = work(&app, Places::Api, move |app| filter::find(app, &grants, wanted, most));
+            let items = found.await??;
+            let matched = items.len();
+            (action, items, Some(matched))
+        }
+        (None, None) => {
+            let detail = "the field `items` is missing; give `items` or `filter`";
+            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "missing-field", detail);
+            return Err(problem.field("items", "`items` or `filter`"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(unfitting("filter", "`items` names the sensors already", "one of the two"));
+        }
+    };
     if dry_run {
-        let document = work(&app, Places::Api, move |app| dry(app, &caller, &action, &items, all_or_nothing));
-        return Ok(Json(document.await??).into_response());
+        let document = work(&app, Places::Api, move |app| {
+            let run = dry(app, &caller, &action, &items, all_or_nothing);
+            DryRun { matched, ..run }
+        });
+        return Ok(Json(document.await?).into_response());
     }
     let job = app.jobs.begin(&app, &caller, action.name(), items.len())?;
     let document = job.document();
@@ -152,24 +194,36 @@ pub(super) async fn bulk(
     Ok((StatusCode::ACCEPTED, [at], Json(document)).into_response())
 }
 
-fn dry(
-    app: &App,
-    caller: &Caller,
-    action: &Action,
-    items: &[Item],
-    all_or_nothing: bool,
-) -> Result<DryRun, Problem> {
+fn named(items: Vec<GivenItem>) -> Result<Vec<Item>, Problem> {
+    if items.len() > BULK_ITEMS_MAX {
+        let detail = format!("`items` has {} items; give at most {BULK_ITEMS_MAX}", items.len());
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", detail)
+            .field("items", format!("at most {BULK_ITEMS_MAX} items")));
+    }
+    Ok(items.into_iter().map(|GivenItem(item)| item).collect())
+}
+
+fn unfitting(field: &str, wrong: &str, valid: &str) -> Problem {
+    let detail = format!("`{field}` can't be used: {wrong}; give {valid}");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-field", detail).field(field, valid)
+}
+
+fn dry(app: &App, caller: &Caller, action: &Action, items: &[Item], all_or_nothing: bool) -> DryRun {
     let register = app.backend.register();
     let planned = run::Planned::of(&register, caller, action, items);
     let sifted = register.sift(&planned.commands, caller.actor.clone(), app.clock.unix());
     let told = planned.told(sifted.refused);
-    let left_out: Vec<ItemDocument> =
-        told.into_iter().map(|(index, told)| ItemDocument::refused(items[index].id, &told)).collect();
-    Ok(DryRun {
+    let refused = told.len();
+    let document = |(index, told): &(usize, jobs::Told)| {
+        ItemDocument::refused(&register, caller, items[*index].id, told)
+    };
+    DryRun {
         action: action.name(),
         total: items.len(),
-        would_do: items.len() - left_out.len(),
-        would_run: left_out.is_empty() || !all_or_nothing && left_out.len() < items.len(),
-        left_out,
-    })
+        matched: None,
+        would_do: items.len() - refused,
+        would_run: refused == 0 || !all_or_nothing && refused < items.len(),
+        refused,
+        left_out: told.iter().take(BULK_LEFT_OUT_TOLD).map(document).collect(),
+    }
 }

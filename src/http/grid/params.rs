@@ -12,8 +12,8 @@ use crate::live::{Lifecycle, SensorType};
 use crate::wire::heartbeat::TiStatus;
 use crate::wire::id::{SiteId, SubscriptionId, ZoneId};
 
-/// What a file can be asked for.
-pub(super) const FILE: [&str; 16] = [
+/// What chooses sensors.
+pub(in crate::http) const FILTER: [&str; 14] = [
     "q",
     "site",
     "zone",
@@ -28,38 +28,25 @@ pub(super) const FILE: [&str; 16] = [
     "connected",
     "ti_mode",
     "ti_status",
-    "sort",
-    "fields",
 ];
-/// What a page can be asked for.
-pub(super) const PAGE: [&str; 19] = [
-    "q",
-    "site",
-    "zone",
-    "subscription",
-    "type",
-    "lifecycle",
-    "health",
-    "code",
-    "version",
-    "tag",
-    "owner",
-    "connected",
-    "ti_mode",
-    "ti_status",
-    "sort",
-    "fields",
-    "facets",
-    "limit",
-    "cursor",
-];
+/// What a list can be asked for besides.
+pub(super) const LIST: [&str; 2] = ["sort", "fields"];
+/// What a page can be asked for besides.
+pub(super) const PAGE: [&str; 3] = ["facets", "limit", "cursor"];
 
-/// A list as it is asked for, before names of places are looked up.
-pub(super) struct Asked {
-    query: Query,
+/// Which sensors, before names of places are looked up. The one filter of lists, files and bulk changes.
+pub(in crate::http) struct Wanted {
+    filter: Filter,
     sites: Vec<String>,
     zones: Vec<String>,
     subscriptions: Vec<String>,
+}
+
+/// A list as it is asked for.
+pub(super) struct Asked {
+    wanted: Wanted,
+    sort: SortBy,
+    descending: bool,
     pub(super) fields: Fields,
 }
 
@@ -82,6 +69,20 @@ impl Paging {
 
 impl Asked {
     pub(super) fn read(params: &mut Params) -> Result<Asked, Problem> {
+        let wanted = Wanted::read(params)?;
+        let (sort, descending) = sort(params)?;
+        let fields = super::fields_of(&values(params, "fields")?)?;
+        Ok(Asked { wanted, sort, descending, fields })
+    }
+
+    pub(super) fn resolve(self, register: &Register, grants: &[Grant]) -> Result<Query, Problem> {
+        let Asked { wanted, sort, descending, .. } = self;
+        Ok(Query { filter: wanted.resolve(register, grants)?, sort, descending })
+    }
+}
+
+impl Wanted {
+    pub(in crate::http) fn read(params: &mut Params) -> Result<Wanted, Problem> {
         let codes = choices(params, "code", documents::rule_of_code, || {
             CATALOGUE.iter().map(|rule| rule.code).collect()
         })?;
@@ -119,34 +120,38 @@ impl Asked {
             )?,
             ..Filter::default()
         };
-        let (sort, descending) = sort(params)?;
-        Ok(Asked {
-            query: Query { filter, sort, descending },
+        Ok(Wanted {
+            filter,
             sites: values(params, "site")?,
             zones: values(params, "zone")?,
             subscriptions: values(params, "subscription")?,
-            fields: super::fields_of(&values(params, "fields")?)?,
         })
     }
 
+    /// Whether it leaves nobody out.
+    pub(in crate::http) fn is_everybody(&self) -> bool {
+        let places = [&self.sites, &self.zones, &self.subscriptions];
+        self.filter == Filter::default() && places.iter().all(|names| names.is_empty())
+    }
+
     /// Names of places become ids; only what the caller may see has a name.
-    pub(super) fn resolve(self, register: &Register, grants: &[Grant]) -> Result<Query, Problem> {
-        let Asked { mut query, sites, zones, subscriptions, .. } = self;
+    pub(super) fn resolve(self, register: &Register, grants: &[Grant]) -> Result<Filter, Problem> {
+        let Wanted { mut filter, sites, zones, subscriptions } = self;
         let sees_site = |id: SiteId, subscription| super::sees(grants, id, subscription);
         let seen_sites = || register.sites().filter(|site| sees_site(site.id, site.subscription));
-        query.filter.sites = ids::<SiteId>("site", &sites, &|name| {
+        filter.sites = ids::<SiteId>("site", &sites, &|name| {
             seen_sites().filter(|site| alike(&site.name, name)).map(|site| site.id).collect()
         })?;
-        query.filter.zones = ids::<ZoneId>("zone", &zones, &|name| {
+        filter.zones = ids::<ZoneId>("zone", &zones, &|name| {
             let zones = seen_sites().flat_map(|site| register.zones_of(site.id));
             zones.filter(|zone| alike(&zone.name, name)).map(|zone| zone.id).collect()
         })?;
-        query.filter.subscriptions = ids::<SubscriptionId>("subscription", &subscriptions, &|name| {
+        filter.subscriptions = ids::<SubscriptionId>("subscription", &subscriptions, &|name| {
             let seen = |id| register.sites_of(id).any(|site| sees_site(site.id, id));
             let named = register.subscriptions().filter(|subscription| alike(&subscription.name, name));
             named.map(|subscription| subscription.id).filter(|&id| seen(id)).collect()
         })?;
-        Ok(query)
+        Ok(filter)
     }
 }
 
