@@ -170,7 +170,8 @@ fn ingest(reached: &Reached) -> Vec<Endpoint> {
          It passes through NAT, and through no HTTP proxy.",
         KEEP_ALIVE.as_secs()
     );
-    let once = "Activation, and renewal of certificates that ran out; others are renewed over the heartbeats' port.";
+    let once =
+        "Activation, and renewal of certificates that ran out; others are renewed over the heartbeats' port.";
     vec![
         row("heartbeats", "sensors, gateways", reached.ingest, flow),
         row("enrolment", "sensors", reached.enrolment, once.to_owned()),
@@ -269,7 +270,9 @@ fn of_sensor_hosts(reached: &Reached) -> [Endpoint; 3] {
 /// That an address is of no use to other machines, and what to change.
 fn only_here(at: IpAddr, section: &str) -> String {
     match at.is_loopback() {
-        true => format!(" It listens on this machine only (`{section}.listen`): no firewall has to know of it."),
+        true => {
+            format!(" It listens on this machine only (`{section}.listen`): no firewall has to know of it.")
+        }
         false => String::new(),
     }
 }

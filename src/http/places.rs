@@ -263,9 +263,8 @@ fn subscription_items(app: &App, grants: &[Grant], ids: &[SubscriptionId]) -> Ve
     let item = |&id: &SubscriptionId| {
         let found = register.subscription(id)?;
         let sites = register.sites_of(id).filter(|site| sees(grants, site.id, id));
-        let (count, sensors) = sites.fold((0, 0), |(sites, sensors), site| {
-            (sites + 1, sensors + register.sensors_of_count(site.id))
-        });
+        let (count, sensors) = sites
+            .fold((0, 0), |(sites, sensors), site| (sites + 1, sensors + register.sensors_of_count(site.id)));
         Some(SubscriptionItem { id: id.to_string(), name: found.name.to_string(), sites: count, sensors })
     };
     ids.iter().filter_map(item).collect()

@@ -89,17 +89,23 @@ impl SignatureCheck {
             return Err(bad("its signature is longer than any of ours"));
         }
         let text = std::str::from_utf8(signature).map_err(|_| bad("its signature is no text"))?;
-        let (protected, signature) =
-            text.trim_end().split_once("..").ok_or(bad("its signature is not written as header..signature"))?;
+        let (protected, signature) = text
+            .trim_end()
+            .split_once("..")
+            .ok_or(bad("its signature is not written as header..signature"))?;
         let header = from_base64url(protected).ok_or(bad("its signature's header is not base64url"))?;
         let header: Header =
             serde_json::from_slice(&header).map_err(|_| bad("its signature's header can't be read"))?;
         let signature = from_base64url(signature).ok_or(bad("its signature is not base64url"))?;
         if header.alg != ALGORITHM || header.typ != TYPE {
-            return Err(bad("its signature is of another kind or algorithm (wanted: fleetpulse-file, ES256)"));
+            return Err(bad(
+                "its signature is of another kind or algorithm (wanted: fleetpulse-file, ES256)",
+            ));
         }
         if header.b64 != Some(false) || header.crit != [UNENCODED] {
-            return Err(bad("its signature is not made for a file beside it (wanted: \"b64\": false, in \"crit\")"));
+            return Err(bad(
+                "its signature is not made for a file beside it (wanted: \"b64\": false, in \"crit\")",
+            ));
         }
         header.check_names()?;
         let signer = header.signer(trust, now)?;

@@ -69,6 +69,8 @@ pub use server_tls::{ServerTls, ServerTlsError};
 pub use signing::FileSigner;
 
 #[cfg(all(test, feature = "server"))]
+mod detached_tests;
+#[cfg(all(test, feature = "server"))]
 mod signed_tests;
 #[cfg(all(test, feature = "server"))]
 mod tests;

@@ -18,9 +18,7 @@ use crate::export::{
 use crate::fleet::query::Grid;
 use crate::fleet::{About, Actor, Batch, Command, Event, EventCode, Place, Register, Sifted};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
-use crate::http::{
-    Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Problem, Reached,
-};
+use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Problem, Reached};
 use crate::identity::{ActivationResponse, Authority, FileSigner, Keys};
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};

@@ -3,6 +3,7 @@
 pub mod rig;
 
 mod base;
+mod files;
 mod fleet;
 
 mod hostile;

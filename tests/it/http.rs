@@ -4,6 +4,7 @@ pub mod browser;
 
 mod audited;
 mod expiry;
+mod endpoints;
 mod oidc;
 mod provider;
 mod roles;

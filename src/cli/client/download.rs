@@ -120,13 +120,7 @@ impl Client {
         self.done(&text, &document)
     }
 
-    fn fetch(
-        &self,
-        call: &Call,
-        form: Form,
-        part: &Path,
-        signature_part: &Path,
-    ) -> Result<u64, Failure> {
+    fn fetch(&self, call: &Call, form: Form, part: &Path, signature_part: &Path) -> Result<u64, Failure> {
         // Before the server works for it.
         let mut file = File::create(part).map_err(|error| unwritable(part, &error))?;
         let (signature, bytes) = self.http.stream(&call.clone().header("Accept", form.accept()), |body| {

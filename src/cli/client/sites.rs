@@ -163,9 +163,7 @@ impl Sites {
 impl Action {
     fn run(self, client: &mut Client) -> Result<(), Failure> {
         match self {
-            Action::List { most, keep } => {
-                client.list_or_keep(&Call::get(SITE.path), LIST, &most, &keep)
-            }
+            Action::List { most, keep } => client.list_or_keep(&Call::get(SITE.path), LIST, &most, &keep),
             Action::Get { site } => {
                 let path = client.find(SITE, &site, &[])?.path(SITE);
                 client.show(&Call::get(path), CARD)

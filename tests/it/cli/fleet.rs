@@ -168,6 +168,13 @@ fn many_sensors_change_by_one_command_after_a_question() {
     rig.cli.fails(3, &["sensors", "unmute", "--filter", "site=Nowhere", "--yes"]);
     rig.cli.fails(64, &["sensors", "unmute", "--filter", "colour=red", "--yes"]);
     rig.cli.fails(64, &["sensors", "unmute", "pump 2", "--filter", "site=Lyon"]);
+    rig.cli.fails(64, &["sensors", "unmute", "--in", "Lyon", "--filter", "q=pump"]);
+    rig.cli.fails(64, &["sensors", "unmute", "--all", "--filter", "site=Lyon"]);
+    rig.cli.fails(3, &["sensors", "unmute", "--filter", "q=nobody", "--dry-run"]);
+    let all = rig.cli.json(&["sensors", "unmute", "--all", "--dry-run"]);
+    assert_eq!((&all["matched"], &all["would_do"]), (&json!(3), &json!(3)));
+    let some = rig.cli.json(&["sensors", "unmute", "--filter", "site=Lyon,site=Bern,q=pump 2", "--dry-run"]);
+    assert_eq!(some["matched"], 1);
     rig.cli.fails(3, &["sensors", "unmute", "pump 2", "pump 9", "--yes"]);
     let jobs = rig.cli.json(&["jobs", "list"]);
     assert_eq!(texts(&jobs, "/action"), ["move", "move", "mute"]);
