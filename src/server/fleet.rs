@@ -122,6 +122,8 @@ pub struct FleetService {
     sites: RwLock<SiteNumbers>,
     /// The lock under which commands are taken one after the other; holds the log's end.
     position: Mutex<Position>,
+    /// The batch up to which readers see everything. Apart, so that they need not wait for commands.
+    visible: Mutex<Position>,
     store: Arc<Store>,
     live: Arc<LiveState>,
     closer: OnceLock<Closer>,
@@ -180,6 +182,7 @@ impl FleetService {
             register: RwLock::new(register),
             sites: RwLock::default(),
             position: Mutex::new(position),
+            visible: Mutex::new(position),
             store,
             live,
             closer: OnceLock::new(),
@@ -250,7 +253,7 @@ impl FleetService {
 
     /// The last batch that whoever looks from now on finds in the register and in lists.
     pub fn position(&self) -> Position {
-        *self.lock()
+        *self.visible.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does all of `commands` or none. When this returns the change is durable.
@@ -333,6 +336,7 @@ impl FleetService {
         }
         // Room was checked above, under the same lock.
         let to_close = self.show(batch).expect("room for every new sensor and gateway");
+        *self.visible.lock().unwrap_or_else(PoisonError::into_inner) = *position;
         if !to_close.is_empty()
             && let Some(closer) = self.closer.get()
         {
