@@ -11,43 +11,31 @@
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
-use super::signed::{ALGORITHM, Header, SignedBy, SignedError, TYPE, from_base64url, to_base64url};
+use super::signed::{ALGORITHM, Header, SignedBy, SignedError, TYPE, from_base64url};
 use super::trust::TrustBundle;
 use crate::limits::SIGNATURE_BYTES_MAX;
 use crate::time::UnixMillis;
 
 /// The one extension that a reader must know (RFC 7797).
-const UNENCODED: &str = "b64";
+pub(super) const UNENCODED: &str = "b64";
 
-/// What is signed, as far as it is known: the header, a dot, and the file so far.
-pub(super) struct SigningInput {
-    protected: String,
-    hash: Context,
-}
+/// What is signed, as far as it is known: the header as it is written, a dot, and the file so far.
+pub(super) struct SigningInput(Context);
 
 impl SigningInput {
-    #[cfg(feature = "server")]
-    pub(super) fn begin(header: Header) -> SigningInput {
-        let header = Header { b64: Some(false), crit: vec![UNENCODED.to_owned()], ..header };
-        SigningInput::of(to_base64url(&serde_json::to_vec(&header).expect("texts and numbers")))
-    }
-
-    fn of(protected: String) -> SigningInput {
+    pub(super) fn begin(protected: &str) -> SigningInput {
         let mut hash = Context::new(&SHA256);
         hash.update(protected.as_bytes());
         hash.update(b".");
-        SigningInput { protected, hash }
+        SigningInput(hash)
     }
 
     pub(super) fn update(&mut self, piece: &[u8]) {
-        self.hash.update(piece);
+        self.0.update(piece);
     }
 
-    /// The signature as it is written, made by whoever has the key.
-    #[cfg(feature = "server")]
-    pub(super) fn finish<E>(self, sign: impl FnOnce(&Digest) -> Result<Vec<u8>, E>) -> Result<String, E> {
-        let signature = sign(&self.hash.finish())?;
-        Ok(format!("{}..{}\n", self.protected, to_base64url(&signature)))
+    pub(super) fn finish(self) -> Digest {
+        self.0.finish()
     }
 }
 
@@ -109,7 +97,7 @@ impl SignatureCheck {
         }
         header.check_names()?;
         let signer = header.signer(trust, now)?;
-        let input = SigningInput::of(protected.to_owned());
+        let input = SigningInput::begin(protected);
         Ok(SignatureCheck { header, signer, signature, input, bytes: 0 })
     }
 
@@ -122,9 +110,8 @@ impl SignatureCheck {
     /// The file is at its end: whether it is the one that was signed.
     pub fn finish(self) -> Result<VouchedFile, SignedError> {
         let SignatureCheck { header, signer, signature, input, bytes } = self;
-        let digest: Digest = input.hash.finish();
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &signer.point)
-            .verify_digest(&digest, &signature)
+            .verify_digest(&input.finish(), &signature)
             .map_err(|_| SignedError::Edited)?;
         Ok(VouchedFile {
             name: header.name,

@@ -3,8 +3,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest::Digest;
-use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
@@ -15,9 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{Authority, AuthorityError, leaf_params};
-use super::detached::SigningInput;
+use super::detached::{SigningInput, UNENCODED};
 use super::files::{self, FileError};
-use super::signed::{self, Header};
+use super::signed::{self, Header, to_base64url};
 use crate::limits::SIGNING_CERTIFICATE_LIFE;
 use crate::time::UnixMillis;
 
@@ -72,7 +70,11 @@ impl Authority {
         let mut header = Header::new(name, media_type, now);
         header.x5c.clone_from(&signer.chain);
         header.register = Some(register);
-        Ok(FileSigner { signer, input: SigningInput::begin(header) })
+        header.b64 = Some(false);
+        header.crit = vec![UNENCODED.to_owned()];
+        let protected = to_base64url(&serde_json::to_vec(&header).expect("texts and numbers"));
+        let input = SigningInput::begin(&protected);
+        Ok(FileSigner { signer, protected, input })
     }
 
     /// The signing certificate in use; made anew when it is no more good for long.
@@ -115,6 +117,7 @@ impl Authority {
 /// The signature of a file that is being written.
 pub struct FileSigner {
     signer: Arc<Signer>,
+    protected: String,
     input: SigningInput,
 }
 
@@ -126,9 +129,10 @@ impl FileSigner {
 
     /// The file is complete: its signature, one line of text (JWS compact serialization without the payload).
     pub fn finish(self) -> Result<String, AuthorityError> {
-        let FileSigner { signer, input } = self;
-        let sign = |digest: &Digest| Ok::<_, Unspecified>(signer.key.sign_digest(digest)?.as_ref().to_vec());
-        Ok(input.finish(sign).map_err(|_| rcgen::Error::RingUnspecified)?)
+        let FileSigner { signer, protected, input } = self;
+        let signature = signer.key.sign_digest(&input.finish());
+        let signature = to_base64url(signature.map_err(|_| rcgen::Error::RingUnspecified)?.as_ref());
+        Ok(format!("{protected}..{signature}\n"))
     }
 }
 
