@@ -100,6 +100,10 @@ keys! {
         |w: &[String]| period(w, Duration::from_secs(86_400), Duration::from_secs(3_650 * 86_400)), store.journal_keep, show_duration;
     "store.sensors_max", "Sensors that live state has room for, 1 to 16777216. Memory is taken as sensors are added.",
         |w: &[String]| number(w, 1, 1 << 24).map(|n| n as u32), store.sensors_max, show_plain;
+    "backup.dir", "Folder for the backups that are made through the API, best on another disk; empty = `backups` in data_dir. They hold the keys of the certificate authority.",
+        optional_path, backup.dir, show_optional_path;
+    "backup.keep", "Backups kept in backup.dir, 1 to 1000; when a new one is complete, the oldest beyond are removed.",
+        |w: &[String]| number(w, 1, limits::BACKUPS_KEEP_MAX as u64).map(|n| n as usize), backup.keep, show_plain;
     "identity.certificate_life", "How long a sensor's or gateway's certificate is good, 10s to 366d. It renews itself when a third is left.",
         |w: &[String]| period(w, limits::PEER_CERTIFICATE_LIFE_MIN, limits::PEER_CERTIFICATE_LIFE_MAX), identity.certificate_life, show_duration;
     "identity.renewal_grace", "For how long a certificate that ran out may still be renewed, 0s to 3660d; after that the sensor is activated again.",

@@ -37,6 +37,8 @@ mod used {
         pub health: Health,
         /// Journal, checkpoint, history.
         pub store: Store,
+        /// Backups that the server makes of itself.
+        pub backup: Backup,
         /// Certificates of sensors and gateways.
         pub identity: Identity,
         /// What is logged and how.
@@ -191,6 +193,15 @@ mod used {
         pub sensors_max: u32,
     }
 
+    /// Backups that the server makes of itself.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Backup {
+        /// Folder that they are written to; none = `backups` in the data directory.
+        pub dir: Option<PathBuf>,
+        /// Backups that are kept.
+        pub keep: usize,
+    }
+
     /// Form of a log line.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum LogFormat {
@@ -254,6 +265,7 @@ mod used {
                     journal_keep: Duration::from_secs(90 * 86_400),
                     sensors_max: 1 << 20,
                 },
+                backup: Backup { dir: None, keep: limits::BACKUPS_KEEP_DEFAULT },
                 identity: Identity {
                     certificate_life: limits::PEER_CERTIFICATE_LIFE,
                     renewal_grace: limits::RENEWAL_GRACE,
@@ -266,7 +278,9 @@ mod used {
 }
 
 #[cfg(feature = "server")]
-pub use used::{Config, Health, Http, Identity, Ingest, Log, LogFormat, MetricsAccess, Store, TlsMode};
+pub use used::{
+    Backup, Config, Health, Http, Identity, Ingest, Log, LogFormat, MetricsAccess, Store, TlsMode,
+};
 
 /// A setting that can't be used: names the key, the value, where it was written, and what would be right.
 #[cfg(feature = "server")]

@@ -157,6 +157,8 @@ pub const ROUTES: &[&str] = &[
     "user",
     "tokens",
     "token",
+    "audit",
+    "backups",
     "other",
 ];
 /// Classes of HTTP status.

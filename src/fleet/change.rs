@@ -129,6 +129,8 @@ event_codes! {
     SignOut => "sign-out",
     /// A backup was written.
     Backup => "backup",
+    /// A backup was removed.
+    BackupDeleted => "backup-deleted",
     /// A file with a secret in it was handed out.
     Download => "download",
     /// A root or intermediate certificate was replaced.

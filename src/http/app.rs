@@ -19,7 +19,7 @@ use super::signatures::Signatures;
 use super::tls::Tls;
 use super::workers::Workers;
 use crate::export::{Exposition, Figures, Source};
-use crate::limits::{EXPORTS_MAX, HTTP_LARGE_BODIES_MAX};
+use crate::limits::{BACKUP_DOWNLOADS_MAX, EXPORTS_MAX, HTTP_LARGE_BODIES_MAX};
 use crate::time::Clock;
 
 /// Shared by all connections.
@@ -53,6 +53,8 @@ pub(super) struct App {
     pub(super) exports: Arc<Semaphore>,
     /// Signatures of files.
     pub(super) signatures: Signatures,
+    /// Places for downloads of backups.
+    pub(super) backup_downloads: Arc<Semaphore>,
     /// Tells this run of the server from others, in cursors that name slots.
     pub(super) run: u32,
 }
@@ -94,6 +96,7 @@ impl App {
             stop,
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             signatures: Signatures::default(),
+            backup_downloads: Arc::new(Semaphore::new(BACKUP_DOWNLOADS_MAX)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the HTTP side asks of the server.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::RwLockReadGuard;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::fleet::{Actor, Batch, Command, Place, Refusal, Register, Sifted};
 use crate::health::{ActiveMessage, Layer, RuleId, RuleReport, Setting, Subject, SupportState};
 use crate::identity::{ActivationResponse, FileSigner};
 use crate::live::{LiveState, SiteIndex, Snapshot};
-use crate::store::Store;
+use crate::store::{BackupError, BackupFile, BackupName, Store, StoreError};
 use crate::time::{Now, UnixMillis};
 use crate::wire::id::{SensorId, SiteId};
 
@@ -92,6 +93,52 @@ pub struct Reached {
     pub public_url: Option<String>,
 }
 
+/// A backup that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeBackup {
+    /// What it is.
+    pub file: BackupFile,
+    /// Of the file, in hexadecimal digits.
+    pub sha256: String,
+    /// How long it took.
+    pub took: Duration,
+    /// Older ones that made room for it.
+    pub removed: Vec<BackupName>,
+}
+
+/// Why something with backups was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupFault {
+    /// One at a time.
+    #[error("the backup {0} is being written; wait for its end, and use that one or try again")]
+    Running(BackupName),
+    /// The disk could become full.
+    #[error(
+        "a backup could need {needed} bytes, and {free} are free where backups go; delete old ones, or set `backup.dir` to a folder with more room"
+    )]
+    NoRoom {
+        /// Bytes that have to be free.
+        needed: u64,
+        /// Bytes that are.
+        free: u64,
+    },
+    /// There is none of this name.
+    #[error("there is no backup {0}; `GET /api/v1/backups` lists those that are there")]
+    Unknown(BackupName),
+    /// A backup holds keys: without a note in the audit log it is not handed out.
+    #[error("that the backup is handed out could not be written to the audit log, so it was not: {0}")]
+    Unnoted(String),
+    /// Writing or reading.
+    #[error(transparent)]
+    Failed(#[from] BackupError),
+}
+
+impl From<StoreError> for BackupFault {
+    fn from(error: StoreError) -> BackupFault {
+        BackupFault::Failed(error.into())
+    }
+}
+
 /// The server, as the HTTP side sees it. Its methods may wait for locks and for the disk, so they are called on
 /// worker threads only; none holds up the sweep for longer than one page takes to copy.
 ///
@@ -158,6 +205,21 @@ pub trait Backend: Source {
     /// Begins the signature of a file of this name and media type. Everything that was declared before is known to who
     /// looks afterwards. `Err` says why it can't be signed.
     fn begin_signature(&self, name: &str, media_type: &str) -> Result<FileSigner, String>;
+
+    /// Makes a backup, which takes as long as the disk needs; one at a time.
+    fn make_backup(&self, actor: Actor) -> Result<MadeBackup, BackupFault>;
+
+    /// The backup that is being written. May be called on the thread that drives sockets.
+    fn backup_under_way(&self) -> Option<BackupName>;
+
+    /// The backups that are there, newest first.
+    fn backups(&self) -> Result<Vec<BackupFile>, StoreError>;
+
+    /// A backup to hand out, and its size. That it is handed out is durably noted when this returns.
+    fn open_backup(&self, name: &BackupName, actor: Actor) -> Result<(File, u64), BackupFault>;
+
+    /// Removes a backup.
+    fn remove_backup(&self, name: &BackupName, actor: Actor) -> Result<(), BackupFault>;
 
     /// The number of a site; one that never had a sensor or gateway has none.
     fn site_index(&self, id: SiteId) -> Option<SiteIndex>;

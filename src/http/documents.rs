@@ -89,7 +89,11 @@ fn sensor(register: &Register, id: SensorId) -> Reference {
 
 impl Reference {
     pub(super) fn new(id: impl ToString, name: &str) -> Reference {
-        Reference { id: id.to_string(), name: Some(name.to_owned()) }
+        Reference::of(id, Some(name))
+    }
+
+    pub(super) fn of(id: impl ToString, name: Option<&str>) -> Reference {
+        Reference { id: id.to_string(), name: name.map(str::to_owned) }
     }
 
     /// Its name; empty when it is gone.

@@ -19,7 +19,8 @@ use super::app::App;
 use super::backend::Reached;
 use super::caller::Caller;
 use super::csv::Line;
-use super::download::{self, Format, Whole, format_of};
+use super::download;
+use super::file::{Format, format_of};
 use super::params::Params;
 use super::problem::Problem;
 use super::times::rfc3339;
@@ -96,7 +97,8 @@ pub(super) async fn endpoints(
         items.retain(|item| kind.is_none_or(|kind| item.sensor_types.contains(&kind.as_str())));
         written(items, format, rfc3339(app.clock.unix()))
     });
-    Ok(begun.answer(&app, Whole(Some(bytes.await?))))
+    let mut whole = Some(bytes.await?);
+    Ok(begun.answer(&app, move |_| Ok(whole.take())))
 }
 
 fn written(items: Vec<Endpoint>, format: Format, made_at: String) -> Vec<u8> {

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::caller::Caller;
 use super::cursor::Cursors;
-use super::download::format_of;
+use super::file::format_of;
 use super::params::Params;
 use super::problem::Problem;
 use super::workers::{Places, work};

@@ -11,7 +11,9 @@
 //! Plain HTTP is served on loopback only, unless the configuration says that a proxy adds TLS.
 
 mod app;
+mod audit;
 mod backend;
+mod backups;
 mod body;
 mod bulk;
 mod caller;
@@ -28,6 +30,7 @@ mod endpoints;
 mod engine;
 mod etag;
 mod events;
+mod file;
 mod fleet;
 mod grants;
 mod grid;
@@ -70,7 +73,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use backend::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Reached};
+pub use backend::{
+    Applied, AppliedNumber, ApplyError, Backend, BackupFault, Expect, IssuedActivation, MadeBackup, Reached,
+};
 pub use problem::Problem;
 pub use sign_in::SignInConfig;
 pub use sign_in::oidc::OidcConfig;
@@ -164,9 +169,9 @@ impl Http {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("http-worker")
-            // One more is the event streams'.
+            // One more is the event streams', and one the backup's.
             .max_blocking_threads(
-                HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX + JOB_WORKERS + 1,
+                HTTP_WORKERS + HTTP_WORKERS_RESERVED + PASSWORD_HASHES_MAX + JOB_WORKERS + 2,
             )
             .build()
             .map_err(HttpError::Thread)?;

@@ -8,10 +8,10 @@ use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics, oidc, openapi,
-    places, probes, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
+    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics, oidc,
+    openapi, places, probes, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
 };
-use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, View};
+use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, ReadAudit, View};
 use crate::limits::HTTP_LARGE_BODY_BYTES_MAX;
 
 /// Every route there is.
@@ -216,6 +216,17 @@ pub(super) fn table() -> Vec<Route> {
             ],
         ),
         route("/api/v1/tokens", "tokens", [get(SignedIn, tokens::list), post(SignedIn, tokens::add)]),
+        route("/api/v1/audit", "audit", [get(Needs(ReadAudit), audit::audit)]),
+        route("/api/v1/backup", "backups", [post(NeedsAll(ManageServer), backups::make)]),
+        route("/api/v1/backups", "backups", [get(NeedsAll(ManageServer), backups::list)]),
+        route(
+            "/api/v1/backups/{name}",
+            "backups",
+            [
+                get(NeedsAll(ManageServer), backups::download),
+                delete(NeedsAll(ManageServer), backups::remove),
+            ],
+        ),
         route(
             "/api/v1/tokens/{id}",
             "token",

@@ -182,13 +182,14 @@ pub(super) async fn open_session(
     user: &User,
     how: &str,
 ) -> Result<(SessionDocument, HeaderValue), Problem> {
+    // Before there is a session: who is let in is in the audit log.
+    let actor = Actor { kind: ActorKind::User, name: user.name.to_string(), ..caller.actor.clone() };
+    record(app, actor, EventCode::SignIn, Some(About::User(user.id)), format!("by {how}")).await?;
     if let Some(before) = caller.cookie {
         app.sign_in.sessions.close(before);
     }
     let random = |_| Problem::internal("the system gives no random numbers");
     let (secret, session) = app.sign_in.sessions.open(user.id, app.clock.mono()).map_err(random)?;
-    let actor = Actor { kind: ActorKind::User, name: user.name.to_string(), ..caller.actor.clone() };
-    record(app, actor, EventCode::SignIn, Some(About::User(user.id)), format!("by {how}")).await;
     let who = Who::User { id: user.id, session };
     Ok((document(app, user, &user.grants, &who), set_cookie(app, &secret)))
 }
@@ -218,7 +219,8 @@ pub(super) async fn sign_out(State(app): State<Arc<App>>, caller: Caller) -> Res
         return Err(Problem::new(StatusCode::CONFLICT, "no-session", detail));
     };
     app.sign_in.sessions.close(session.key);
-    record(&app, caller.actor.clone(), EventCode::SignOut, Some(About::User(*id)), String::new()).await;
+    // The session has ended, whatever becomes of the note.
+    let _ = record(&app, caller.actor.clone(), EventCode::SignOut, Some(About::User(*id)), String::new()).await;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie(&app, "", "; Max-Age=0"));
     Ok(response)

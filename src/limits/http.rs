@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use super::HTTP_ANSWER_TIMEOUT;
 
+/// How long the request for a backup waits for its end; what takes longer is told to be under way.
+pub const BACKUP_ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// Backups that are downloaded at once.
+pub const BACKUP_DOWNLOADS_MAX: usize = 2;
+/// Bytes of a backup that are read at once. A client that does not take so many in the time of an answer is cut off.
+pub const BACKUP_PIECE_BYTES: usize = 512 * 1_024;
 /// How long a TLS handshake may take.
 pub const HTTP_TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks at the files or the authority that the certificate of HTTPS comes from.
@@ -115,6 +121,7 @@ pub const ACTIVATIONS_MAX: usize = 1_000;
 /// Threads that carry out bulk changes, one change after the other.
 pub const JOB_WORKERS: usize = 1;
 
+const _: () = assert!(BACKUP_ANSWER_WAIT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(HTTP_BODY_STALL_TIMEOUT.as_secs() < HTTP_BODY_TIMEOUT.as_secs());
 const _: () = assert!(HTTP_BODY_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(IDEMPOTENCY_KEYS_PER_CALLER_MAX < IDEMPOTENCY_KEYS_MAX);

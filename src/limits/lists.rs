@@ -27,6 +27,8 @@ pub const SIGNATURE_KEEP: Duration = Duration::from_secs(900);
 pub const SIGNATURES_MAX: usize = 256;
 /// Signatures of one caller, who pushes out none but their own.
 pub const SIGNATURES_PER_CALLER_MAX: usize = 32;
+/// Items of the audit log that are made at once for a file: about half a megabyte.
+pub const AUDIT_EXPORT_ITEMS: usize = 1_000;
 /// Clients that follow events at once; the other connections are left to everybody else.
 pub const EVENT_STREAMS_MAX: usize = 200;
 /// When a client that found no place among them may come back.

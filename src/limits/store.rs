@@ -10,6 +10,12 @@ pub const AUDIT_SCAN_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 pub const AUDIT_PAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Bytes of one record of a backup: a batch of [`super::COMMANDS_PER_BATCH_MAX`] sensors with all that can be said of each.
 pub const BACKUP_RECORD_BYTES_MAX: usize = 1 << 30;
+/// Backups that a server keeps of itself when nobody says how many.
+pub const BACKUPS_KEEP_DEFAULT: usize = 7;
+/// Backups that a server keeps of itself at most.
+pub const BACKUPS_KEEP_MAX: usize = 1_000;
+/// Bytes that must be free on the disk beside a new backup: the store may be on it too, and goes on writing.
+pub const BACKUP_FREE_BYTES: u64 = 64 * 1_024 * 1_024;
 /// Bytes that a restore writes in one transaction.
 pub const BACKUP_WRITE_BYTES: usize = 8 * 1_024 * 1_024;
 /// Journal entries kept; the oldest go first. About 450 bytes each with their indexes: 4.5 GB. Messages that

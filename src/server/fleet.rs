@@ -17,7 +17,6 @@ mod show;
 mod shown_tests;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 
@@ -26,12 +25,12 @@ pub use policies::{PoliciesFull, Published};
 pub(super) use revoke::revoke;
 
 use crate::fleet::query::Grid;
-use crate::fleet::{Actor, Batch, Change, Command, Event, EventCode, Refusal, Register, Sifted};
+use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register, Sifted};
 use crate::health::{Lookup, Policy};
 use crate::http::NoRandom;
 use crate::identity::{FileError, Revocations};
 use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
-use crate::store::{BackupError, BackupReport, Position, Store, StoreError};
+use crate::store::{Position, Store, StoreError};
 use crate::time::{Clock, UnixMillis};
 use crate::wire::close::CloseCode;
 use crate::wire::id::{SensorId, SiteId};
@@ -343,23 +342,6 @@ impl FleetService {
             closer(&to_close);
         }
         Ok(())
-    }
-
-    /// Writes a backup into one new file while everything goes on, and notes in the audit log that it was made.
-    pub fn backup(
-        &self,
-        to: &Path,
-        actor: Actor,
-        at: UnixMillis,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<BackupReport, BackupError> {
-        let report = super::data::backup(&self.store, to, at, progress)?;
-        let detail = format!("{}: {} bytes", to.display(), report.bytes);
-        let event = Event { code: EventCode::Backup, about: None, detail };
-        if let Err(error) = self.apply(&[Command::Record(event)], actor, at) {
-            tracing::warn!(%error, "the backup was made, and could not be noted");
-        }
-        Ok(report)
     }
 
     /// Writes a snapshot when enough was appended to make the next start slow.

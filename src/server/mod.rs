@@ -14,6 +14,7 @@
 pub mod access;
 pub mod activation;
 pub mod attempts;
+mod backups;
 mod cert_renewal;
 mod checkpoint;
 pub mod data;
@@ -32,7 +33,6 @@ mod view;
 mod web;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 
+pub use backups::Backups;
 pub use checkpoint::CheckpointStats;
 pub use historian::HistoryStats;
 pub use journal::{JournalStats, subject_document, subject_of};
@@ -71,7 +72,7 @@ use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, Server
 use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::LiveState;
-use crate::store::{BackupError, BackupReport, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::time::{Clock, SystemClock};
 
 /// Why a server can't start or reload.
@@ -286,6 +287,9 @@ impl Server {
             clock: Arc::clone(&shared_clock),
             stop: stop_rest.clone(),
         };
+        let folder = config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"));
+        let backups =
+            Backups::new(&folder, config.backup.keep, clock, Arc::clone(&store), Arc::clone(&fleet));
         let view = Arc::new(View {
             clock,
             cadence: config.health.cadence,
@@ -296,6 +300,7 @@ impl Server {
             fleet: Arc::clone(&fleet),
             authority: Arc::clone(&authority),
             activations: Arc::clone(&activations),
+            backups: Arc::new(backups),
             judge: Arc::clone(&judge),
             board: Arc::clone(&board),
             ingest: Arc::clone(&ingest),
@@ -466,14 +471,9 @@ impl Server {
         Ok(secret)
     }
 
-    /// Writes a backup into one new file while everything goes on. `progress` hears the bytes written so far.
-    pub fn backup(
-        &self,
-        to: &Path,
-        actor: Actor,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<BackupReport, BackupError> {
-        self.fleet.backup(to, actor, self.clock.unix(), progress)
+    /// Backups of itself.
+    pub fn backups(&self) -> &Arc<Backups> {
+        &self.view.backups
     }
 
     /// What history tells of itself.

@@ -87,7 +87,7 @@ impl ProbeThread {
 }
 
 /// Bytes of each part of the store, in the order of [`crate::export::table::STORE_FILES`].
-fn sizes(dir: &Path) -> [u64; 4] {
+pub(super) fn sizes(dir: &Path) -> [u64; 4] {
     let file = |name: &str| fs::metadata(dir.join(name)).map_or(0, |meta| meta.len());
     let register = file("register.redb") + file("register.snapshot") + file("register.snapshot.previous");
     let checkpoint = file("live.checkpoint") + file("live.checkpoint.previous");
@@ -102,7 +102,7 @@ fn files_in(folder: &Path) -> u64 {
 }
 
 /// Room for programs without privileges on the disk of a directory.
-fn free_bytes(dir: &Path) -> Option<u64> {
+pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(dir).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

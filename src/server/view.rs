@@ -1,10 +1,12 @@
 //! The server as its HTTP side sees it: figures and readiness, from what the threads leave for readers.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
 use super::activation::{Activations, IssueError, IssuedFile};
+use super::backups::Backups;
 use super::checkpoint::CheckpointStats;
 use super::fleet::{CommandError, FleetService, Number, Numbers};
 use super::historian::HistoryStats;
@@ -18,11 +20,14 @@ use crate::export::{
 use crate::fleet::query::Grid;
 use crate::fleet::{About, Actor, Batch, Command, Event, EventCode, Place, Register, Sifted};
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
-use crate::http::{Applied, AppliedNumber, ApplyError, Backend, Expect, IssuedActivation, Problem, Reached};
+use crate::http::{
+    Applied, AppliedNumber, ApplyError, Backend, BackupFault, Expect, IssuedActivation, MadeBackup, Problem,
+    Reached,
+};
 use crate::identity::{ActivationResponse, Authority, FileSigner, Keys};
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};
-use crate::store::Store;
+use crate::store::{BackupFile, BackupName, Store, StoreError};
 use crate::time::{Clock, MonoNanos, Now, SystemClock, UnixMillis};
 use crate::wire::id::{SensorId, SiteId};
 
@@ -49,6 +54,8 @@ pub struct View {
     pub authority: Arc<Authority>,
     /// Makes activation files.
     pub activations: Arc<Activations>,
+    /// Makes backups.
+    pub backups: Arc<Backups>,
     /// The engine with everything it judges by.
     pub judge: Arc<Judge>,
     /// What the sweep left.
@@ -231,6 +238,26 @@ impl Backend for View {
         let position = self.fleet.position().to_string();
         let begun = self.authority.begin_signature(name, media_type, position, self.clock.unix());
         begun.map_err(|error| error.to_string())
+    }
+
+    fn make_backup(&self, actor: Actor) -> Result<MadeBackup, BackupFault> {
+        self.backups.make(&actor)
+    }
+
+    fn backup_under_way(&self) -> Option<BackupName> {
+        self.backups.under_way()
+    }
+
+    fn backups(&self) -> Result<Vec<BackupFile>, StoreError> {
+        self.backups.list()
+    }
+
+    fn open_backup(&self, name: &BackupName, actor: Actor) -> Result<(File, u64), BackupFault> {
+        self.backups.open(name, actor)
+    }
+
+    fn remove_backup(&self, name: &BackupName, actor: Actor) -> Result<(), BackupFault> {
+        self.backups.remove(name, &actor)
     }
 
     fn site_index(&self, id: SiteId) -> Option<SiteIndex> {

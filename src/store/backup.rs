@@ -12,6 +12,7 @@
 //! Restoring makes a new data directory and never touches one that is there. Its logs get new ids, so that a cursor
 //! that somebody holds is not taken for one of a log that went on differently.
 
+mod folder;
 mod record;
 mod restore;
 
@@ -28,6 +29,7 @@ use record::Recorder;
 
 pub(super) use record::Kind;
 
+pub use folder::{BackupFile, BackupFolder, BackupName, BadBackupName};
 pub use restore::restore;
 
 const BACKUP: FileKind = FileKind {

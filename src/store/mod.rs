@@ -32,7 +32,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-pub use backup::{BackupError, BackupReport, ExtraFile, files_below, restore};
+pub use backup::{
+    BackupError, BackupFile, BackupFolder, BackupName, BackupReport, BadBackupName, ExtraFile, files_below,
+    restore,
+};
 pub use check::{CheckReport, Finding, check};
 pub use checkpoint::{CheckpointStore, LoadedCheckpoint};
 pub use entry::{EntryEvidence, EntryKind, JournalEntry, Subject, Value};

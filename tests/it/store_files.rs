@@ -181,13 +181,14 @@ fn a_running_server_backs_itself_up_and_the_copy_is_a_server_too() {
     let actor = || Actor::command_line("test");
     server.apply(&commands, actor()).expect("registered");
     let trust = server.authority().trust_pem().to_owned();
-    let backup = folder.path().join("backup");
-    let report = server.backup(&backup, actor(), &mut |_| {}).expect("a backup");
-    assert!(report.batches >= 1 && report.files >= 3, "{report:?}");
+    let made = server.backups().make(&actor()).expect("a backup");
+    let (_, position, _) = made.file.lead.expect("a lead");
+    assert!(position.sequence >= 1, "{made:?}");
+    let backup = folder.path().join("data/backups").join(made.file.name.to_string());
     // That it was made is noted, and is not in it.
     let query = AuditQuery { action: Some("backup".into()), ..AuditQuery::default() };
     let noted = server.store().register.audit(&query).expect("a page");
-    assert_eq!((noted.entries.len(), noted.entries[0].0.sequence), (1, report.batches + 1));
+    assert_eq!((noted.entries.len(), noted.entries[0].0.sequence), (1, position.sequence + 1));
     server.apply(&[Command::DeleteSensor { id: ids[0] }], actor()).expect("deleted");
     server.stop();
     drop(server);

@@ -11,7 +11,8 @@ use super::params::Asked;
 use crate::fleet::query::Hit;
 use crate::http::app::App;
 use crate::http::caller::Caller;
-use crate::http::download::{self, Format, Maker};
+use crate::http::download;
+use crate::http::file::Format;
 use crate::http::problem::Problem;
 use crate::http::workers::{Places, work};
 use crate::limits::{EXPORT_PIECE_BYTES, SENSORS_BATCH};
@@ -25,7 +26,7 @@ struct Export {
     fields: Fields,
 }
 
-impl Maker for Export {
+impl Export {
     fn piece(&mut self, app: &App) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(EXPORT_PIECE_BYTES + EXPORT_PIECE_BYTES / 4);
         let csv = self.format == Format::Csv;
@@ -61,6 +62,6 @@ pub(super) async fn file(
         let query = asked.resolve(&app.backend.register(), &caller.grants)?;
         Ok(super::found(app, &caller.grants, &query, None, usize::MAX, false).hits)
     });
-    let export = Export { hits: hits.await??, at: 0, begun: false, format, fields };
-    Ok(begun.answer(app, export))
+    let mut export = Export { hits: hits.await??, at: 0, begun: false, format, fields };
+    Ok(begun.answer(app, move |app| Ok(export.piece(app))))
 }

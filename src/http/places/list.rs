@@ -13,7 +13,8 @@ use crate::http::app::App;
 use crate::http::caller::Caller;
 use crate::http::csv::Line;
 use crate::http::cursor::Cursors;
-use crate::http::download::{self, Format, Maker, format_of};
+use crate::http::download;
+use crate::http::file::{Format, format_of};
 use crate::http::params::Params;
 use crate::http::problem::Problem;
 use crate::http::workers::{Places, work};
@@ -127,7 +128,8 @@ where
                 let ids = self.all(&asked, found);
                 File { ids, at: 0, begun: false, format, items: (self.items)(app, caller.grants) }
             });
-            return Ok(begun.answer(app, file.await?));
+            let mut file = file.await?;
+            return Ok(begun.answer(app, move |app| Ok(file.piece(app))));
         }
         let cursors = Cursors::of(self.name, (&asked.text, asked.descending, filter));
         let page = work(app, Places::Api, move |app| {
@@ -180,7 +182,7 @@ struct File<I, T> {
     items: Items<I, T>,
 }
 
-impl<I: Copy + Send + 'static, T: Row> Maker for File<I, T> {
+impl<I: Copy, T: Row> File<I, T> {
     fn piece(&mut self, app: &App) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let csv = self.format == Format::Csv;

@@ -18,7 +18,7 @@ pub(super) mod slowing;
 pub(super) mod standing;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -76,6 +76,8 @@ pub(super) struct SignIn {
 struct Refusals {
     minute: i64,
     written: u32,
+    /// Somebody waits for the end of the minute to write how many were left out.
+    counting: bool,
     left_out: u64,
 }
 
@@ -93,48 +95,98 @@ impl SignIn {
         }
     }
 
-    /// Whether this refusal is written to the audit log, and how many before it were not.
-    fn refusal(&self, at: UnixMillis) -> Option<u64> {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let minute = at.0.div_euclid(60_000);
-        if refusals.minute != minute {
-            *refusals = Refusals { minute, written: 0, left_out: refusals.left_out };
-        }
-        if refusals.written >= SIGN_IN_REFUSALS_PER_MINUTE {
-            refusals.left_out += 1;
-            return None;
-        }
-        refusals.written += 1;
-        Some(std::mem::take(&mut refusals.left_out))
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes an event to the audit log. What can't be written is logged: it does not undo what happened.
+/// What becomes of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It is written, with how many before it were not.
+    Written { left_out: u64 },
+    /// It is only counted. The first of a minute sees to it that the count is written when the minute is over.
+    Counted { first: bool },
+}
+
+impl Refusals {
+    fn note(&mut self, at: UnixMillis) -> Refusal {
+        let minute = at.0.div_euclid(MINUTE_MS);
+        if self.minute != minute {
+            *self = Refusals { minute, written: 0, counting: false, left_out: self.left_out };
+        }
+        if self.written >= SIGN_IN_REFUSALS_PER_MINUTE {
+            self.left_out += 1;
+            return Refusal::Counted { first: !std::mem::replace(&mut self.counting, true) };
+        }
+        self.written += 1;
+        Refusal::Written { left_out: std::mem::take(&mut self.left_out) }
+    }
+}
+
+const MINUTE_MS: i64 = 60_000;
+/// Tries to get a worker for one event.
+const RECORD_TRIES: usize = 3;
+
+/// Writes an event to the audit log. What the disk does not take is logged, and does not undo what happened: somebody must
+/// be able to sign in and see why. An error: no worker was to be had for it.
 pub(super) async fn record(
     app: &Arc<App>,
     actor: Actor,
     code: EventCode,
     about: Option<About>,
     detail: String,
-) {
+) -> Result<(), Problem> {
     let command = Command::Record(Event { code, about, detail });
-    let written = work(app, Places::Api, move |app| app.backend.apply(&[command], actor, &|_| Ok(())));
-    match written.await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::error!(?error, event = code.as_str(), "an event is not in the audit log"),
-        Err(_) => {
-            tracing::error!(event = code.as_str(), "an event is not in the audit log: no worker was free")
+    let mut tried = 0;
+    loop {
+        let (actor, command) = (actor.clone(), command.clone());
+        let written = work(app, Places::Api, move |app| app.backend.apply(&[command], actor, &|_| Ok(())));
+        tried += 1;
+        match written.await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(?error, event = code.as_str(), "an event is not in the audit log");
+                return Ok(());
+            }
+            Err(_) if tried < RECORD_TRIES => {}
+            Err(problem) => {
+                tracing::error!(event = code.as_str(), "an event is not in the audit log: no worker was free");
+                return Err(problem);
+            }
         }
     }
 }
 
 /// Writes a refused sign-in to the audit log, within what a minute may have.
 pub(super) async fn record_refusal(app: &Arc<App>, mut actor: Actor, name: &str, why: &str) {
-    let Some(left_out) = app.sign_in.refusal(app.clock.unix()) else { return };
+    let at = app.clock.unix();
+    let noted = app.sign_in.refusals().note(at);
+    let left_out = match noted {
+        Refusal::Written { left_out } => left_out,
+        Refusal::Counted { first } => {
+            if first {
+                tokio::spawn(record_left_out(Arc::clone(app), at));
+            }
+            return;
+        }
+    };
     actor.name = name.chars().take(crate::limits::NAME_CHARS_MAX).filter(|c| !c.is_control()).collect();
     let more =
         if left_out > 0 { format!("; {left_out} more before were not written") } else { String::new() };
-    record(app, actor, EventCode::SignInRefused, None, format!("{why}{more}")).await;
+    // The client is told no in any case.
+    let _ = record(app, actor, EventCode::SignInRefused, None, format!("{why}{more}")).await;
+}
+
+/// Writes how many refusals were only counted, when the minute of `at` is over: also when nobody tries again.
+async fn record_left_out(app: Arc<App>, at: UnixMillis) {
+    let left = MINUTE_MS - at.0.rem_euclid(MINUTE_MS);
+    tokio::time::sleep(Duration::from_millis(left.unsigned_abs())).await;
+    let left_out = std::mem::take(&mut app.sign_in.refusals().left_out);
+    if left_out > 0 {
+        let detail = format!("{left_out} more were refused, too many to write each");
+        let _ = record(&app, Actor::system("sign-in"), EventCode::SignInRefused, None, detail).await;
+    }
 }
 
 /// Notes that a token was used, beside the request that used it.
@@ -170,4 +222,26 @@ pub(super) fn within_rate(app: &App, caller: &str, now: MonoNanos) -> Result<(),
         Problem::new(axum::http::StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail)
             .retry_after(seconds)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_counted_and_not_written() {
+        let mut refusals = Refusals::default();
+        let at = |seconds: i64| UnixMillis(1_795_532_400_000 + seconds * 1_000);
+        for _ in 0..SIGN_IN_REFUSALS_PER_MINUTE {
+            assert_eq!(refusals.note(at(0)), Refusal::Written { left_out: 0 });
+        }
+        assert_eq!(refusals.note(at(1)), Refusal::Counted { first: true });
+        for _ in 0..1_000 {
+            assert_eq!(refusals.note(at(59)), Refusal::Counted { first: false });
+        }
+        assert_eq!(refusals.note(at(60)), Refusal::Written { left_out: 1_001 });
+        assert_eq!(refusals.note(at(60)), Refusal::Written { left_out: 0 });
+        // A clock that was set back begins another minute.
+        assert_eq!(refusals.note(at(0)), Refusal::Written { left_out: 0 });
+    }
 }

@@ -1,4 +1,4 @@
-//! The log as the audit log: who did what, newest first, a page at a time.
+//! The log as the audit log: who did what, newest or oldest first, a page at a time.
 //!
 //! There is no index but that of time: a page looks at so many batches and says where to go on. Of a batch that does
 //! not match only its head is read.
@@ -12,13 +12,14 @@ use crate::store::error::StoreError;
 use crate::store::position::Position;
 use crate::time::UnixMillis;
 use minicbor::Decoder;
+use std::ops::Range;
 
 /// What to look for. Empty: everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditQuery {
     /// By somebody of this kind.
     pub actor_kind: Option<ActorKind>,
-    /// By somebody of this name, exactly.
+    /// By somebody of this name, or with a token of theirs (`name/token`).
     pub actor: Option<String>,
     /// Of this action.
     pub action: Option<String>,
@@ -28,13 +29,15 @@ pub struct AuditQuery {
     pub from: Option<UnixMillis>,
     /// Before then.
     pub until: Option<UnixMillis>,
-    /// Older than this place.
-    pub before: Option<Position>,
+    /// Oldest first; newest first otherwise.
+    pub oldest_first: bool,
+    /// Where to go on: entries before this place, or, oldest first, this place and those after it.
+    pub edge: Option<Position>,
     /// Entries of one page; at most [`PAGE_MAX`], which 0 stands for.
     pub limit: usize,
 }
 
-/// One page, newest first.
+/// One page.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditPage {
     /// What was found, with its place, which is also its id.
@@ -45,14 +48,24 @@ pub struct AuditPage {
 }
 
 impl RegisterLog {
-    /// What matches, in the order of the log, newest first. A cursor of another log is a [`StoreError::Conflict`].
+    /// What matches, in the order of the log. A cursor of another log is a [`StoreError::Conflict`].
     ///
     /// The order is that of the log, not of the wall clock, which may have been set back: nothing is left out for that.
     pub fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+        self.audit_where(query, &|_| true)
+    }
+
+    /// Of what matches, what is wanted. No lock is held while that is asked.
+    pub fn audit_where(
+        &self,
+        query: &AuditQuery,
+        wanted: &dyn Fn(&Batch) -> bool,
+    ) -> Result<AuditPage, StoreError> {
         let limit = if query.limit == 0 { PAGE_MAX } else { query.limit.min(PAGE_MAX) };
         let end = self.position();
-        let before = query.before.unwrap_or(end.at(end.sequence.saturating_add(1)));
-        self.own(before)?;
+        let beyond = end.sequence.saturating_add(1);
+        let edge = query.edge.unwrap_or(end.at(if query.oldest_first { 1 } else { beyond }));
+        self.own(edge)?;
         self.database.read(|transaction| {
             let error = |cause: redb::StorageError| self.database.error(cause);
             let batches = transaction.open_table(BATCHES).map_err(|cause| self.database.error(cause))?;
@@ -61,40 +74,68 @@ impl RegisterLog {
                 table => Some(table.map_err(|cause| self.database.error(cause))?),
             };
             let mut page = AuditPage::default();
-            // All below `next` is yet to be looked at.
-            let mut next = before.sequence.min(end.sequence.saturating_add(1));
+            let mut front = Front { at: edge.sequence.min(beyond), beyond, oldest_first: query.oldest_first };
             let (mut looked_at, mut read, mut given) = (0, 0, 0);
-            while next > 1 {
-                let block = block_of(next - 1);
+            while let Some((block, left)) = front.block() {
                 if let Some(times) = &times
                     && let Some(row) = times.get(block).map_err(error)?
                     && !query.may_hold(row.value())
                 {
-                    next = first_of(block);
+                    front.pass(&left);
                     looked_at += 1;
                     continue;
                 }
-                for item in batches.range(first_of(block)..next).map_err(error)?.rev() {
+                let mut items = batches.range(left.clone()).map_err(error)?;
+                while let Some(item) = if query.oldest_first { items.next() } else { items.next_back() } {
                     let full = page.entries.len() >= limit || given >= AUDIT_PAGE_BYTES_MAX;
                     if full || looked_at >= AUDIT_SCAN_MAX || read >= AUDIT_SCAN_BYTES_MAX {
-                        page.next = Some(end.at(next));
+                        page.next = Some(end.at(front.at));
                         return Ok(page);
                     }
                     let (sequence, bytes) = item.map_err(error)?;
-                    next = sequence.value();
+                    let sequence = sequence.value();
+                    front.pass(&(sequence..sequence + 1));
                     looked_at += 1;
                     let bytes = bytes.value();
                     let (matches, bytes_read) = query.matches(bytes)?;
                     read += bytes_read;
-                    if let Some(batch) = matches {
+                    if let Some(batch) = matches.filter(wanted) {
                         given += bytes.len();
-                        page.entries.push((end.at(next), batch));
+                        page.entries.push((end.at(sequence), batch));
                     }
                 }
-                next = first_of(block);
+                front.pass(&left);
             }
             Ok(page)
         })
+    }
+}
+
+/// How far the log was looked at.
+struct Front {
+    /// All below it is yet to be looked at; oldest first: it, and all above.
+    at: u64,
+    /// After the last batch.
+    beyond: u64,
+    oldest_first: bool,
+}
+
+impl Front {
+    /// The next block, and what of it is yet to be looked at.
+    fn block(&self) -> Option<(u64, Range<u64>)> {
+        if self.oldest_first {
+            let at = self.at.max(1);
+            let block = block_of(at);
+            (at < self.beyond).then(|| (block, at..first_of(block + 1).min(self.beyond)))
+        } else {
+            let block = block_of(self.at.saturating_sub(1));
+            (self.at > 1).then(|| (block, first_of(block)..self.at))
+        }
+    }
+
+    /// These were looked at, or need not be.
+    fn pass(&mut self, these: &Range<u64>) {
+        self.at = if self.oldest_first { these.end } else { these.start };
     }
 }
 
@@ -105,12 +146,13 @@ impl AuditQuery {
     }
 
     fn matches_head(&self, head: &BatchHead<'_>) -> bool {
-        let is =
-            |wanted: &Option<String>, there: &str| wanted.as_deref().is_none_or(|wanted| wanted == there);
+        let by = |wanted: &str| {
+            head.actor_name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         self.may_hold((head.at.0, head.at.0))
             && self.actor_kind.is_none_or(|kind| kind == head.actor_kind)
-            && is(&self.actor, head.actor_name)
-            && is(&self.action, head.action)
+            && self.actor.as_deref().is_none_or(by)
+            && self.action.as_deref().is_none_or(|wanted| wanted == head.action)
     }
 
     /// The batch, if it matches, and how many bytes had to be read for that.
