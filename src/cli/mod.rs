@@ -96,6 +96,10 @@ enum Command {
     Users(client::Users),
     /// Secrets for programs
     Tokens(client::Tokens),
+    /// Who did what, when and from where, with what it changed
+    Audit(client::Audit),
+    /// Make, list and download backups of a running server
+    Backup(client::Backup),
     /// Print a script that completes commands and flags in a shell
     Completion(completion::Completion),
 }
@@ -195,6 +199,8 @@ pub fn main() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Users(users) => users.run(),
         Command::Tokens(tokens) => tokens.run(),
+        Command::Audit(audit) => audit.run(),
+        Command::Backup(backup) => backup.run(),
         Command::Completion(completion) => completion.run(&mut Arguments::command()),
     };
     match outcome {

@@ -235,7 +235,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Problem> {
         let text = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = text.map_err(|_| Problem::bad_parameter("name", "not UTF-8", "a name of the list"))?;
+        let Path(text) =
+            text.map_err(|_| Problem::bad_parameter("name", "not UTF-8", "a name of the list"))?;
         path_id("name", &text).map(Name)
     }
 }

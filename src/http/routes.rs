@@ -222,10 +222,7 @@ pub(super) fn table() -> Vec<Route> {
         route(
             "/api/v1/backups/{name}",
             "backups",
-            [
-                get(NeedsAll(ManageServer), backups::download),
-                delete(NeedsAll(ManageServer), backups::remove),
-            ],
+            [get(NeedsAll(ManageServer), backups::download), delete(NeedsAll(ManageServer), backups::remove)],
         ),
         route(
             "/api/v1/tokens/{id}",

@@ -220,7 +220,8 @@ pub(super) async fn sign_out(State(app): State<Arc<App>>, caller: Caller) -> Res
     };
     app.sign_in.sessions.close(session.key);
     // The session has ended, whatever becomes of the note.
-    let _ = record(&app, caller.actor.clone(), EventCode::SignOut, Some(About::User(*id)), String::new()).await;
+    let _ =
+        record(&app, caller.actor.clone(), EventCode::SignOut, Some(About::User(*id)), String::new()).await;
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie(&app, "", "; Max-Age=0"));
     Ok(response)

@@ -30,6 +30,8 @@ pub const CLIENT_LEFT_OUT_SHOWN: usize = 10_000;
 pub const CLIENT_DOWNLOAD_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
 /// Largest event that is read; a change of ten thousand sensors is 4 MB.
 pub const CLIENT_EVENT_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
+/// Time between two looks whether a backup that takes long is complete.
+pub const CLIENT_BACKUP_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Largest file that is sent: an import of ten thousand sensors fits.
 pub const CLIENT_FILE_BYTES_MAX: u64 = 16 * 1_024 * 1_024;

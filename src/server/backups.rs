@@ -72,7 +72,11 @@ impl Backups {
         let _running = Running(self);
         let begun = self.clock.mono();
         let made = self.write(&name).inspect_err(|error| tracing::error!(%error, "no backup was made"))?;
-        self.note(actor, EventCode::Backup, format!("{name}: {} bytes, SHA-256 {}", made.file.bytes, made.sha256));
+        self.note(
+            actor,
+            EventCode::Backup,
+            format!("{name}: {} bytes, SHA-256 {}", made.file.bytes, made.sha256),
+        );
         let removed = self.make_room(&name, actor);
         Ok(MadeBackup { removed, took: self.clock.mono().since(begun), ..made })
     }
@@ -101,7 +105,8 @@ impl Backups {
 
     /// Removes the oldest beyond those that are kept, whatever the clock said when they were made: never the new one.
     fn make_room(&self, new: &BackupName, actor: &Actor) -> Vec<BackupName> {
-        let listed = self.folder.list().inspect_err(|error| tracing::warn!(%error, "no old backup is removed"));
+        let listed =
+            self.folder.list().inspect_err(|error| tracing::warn!(%error, "no old backup is removed"));
         let others = listed.unwrap_or_default().into_iter().map(|file| file.name).filter(|name| name != new);
         let mut removed = Vec::new();
         for name in others.skip(self.keep.saturating_sub(1)) {

@@ -2,6 +2,8 @@
 
 pub mod rig;
 
+mod audit;
+mod backup;
 mod base;
 mod files;
 mod fleet;

@@ -7,6 +7,7 @@ mod expiry;
 mod endpoints;
 mod oidc;
 mod provider;
+mod recorded;
 mod roles;
 mod scope_table;
 mod scopes;

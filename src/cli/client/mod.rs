@@ -4,6 +4,8 @@
 //! What is shared stands here: to which server and as whom ([`profile`]), requests with their retries ([`http`]),
 //! refusals as people read them ([`problem`]), names for ids ([`find`]), answers as tables and as data ([`output`]).
 
+mod audit;
+mod backup;
 mod cell;
 mod chosen;
 mod download;
@@ -36,6 +38,8 @@ use serde_json::Value;
 
 pub(super) use download::signature_of;
 pub(super) use endpoints::Endpoints;
+pub(super) use audit::Audit;
+pub(super) use backup::Backup;
 pub(super) use events::Events;
 pub(super) use jobs::Jobs;
 pub(super) use login::{Login, Logout};
@@ -162,9 +166,20 @@ pub(super) fn run(
 impl Client {
     /// Shows a list.
     fn list(&mut self, call: &Call, columns: &[Column], most: &Most) -> Result<(), Failure> {
+        self.list_as(call, columns, most, |item| item)
+    }
+
+    /// Shows a list whose items are first made fit for its columns.
+    fn list_as(
+        &mut self,
+        call: &Call,
+        columns: &[Column],
+        most: &Most,
+        fit: impl Fn(Value) -> Value,
+    ) -> Result<(), Failure> {
         let wanted = most.max.map_or(CLIENT_ITEMS_MAX, |max| max as usize);
         let mut list = List::new(&mut self.out, columns);
-        let more = self.http.each(call, wanted, |item| list.item(&item))?;
+        let more = self.http.each(call, wanted, |item| list.item(&fit(item)))?;
         list.end()?;
         if more && most.max.is_none() {
             return Err(Failure::failed(format!(

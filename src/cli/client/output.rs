@@ -36,6 +36,10 @@ impl Format {
         matches!(self, Format::Json | Format::Ndjson)
     }
 
+    pub(super) fn is_csv(self) -> bool {
+        self == Format::Csv
+    }
+
     fn is_table(self) -> bool {
         matches!(self, Format::Table | Format::Wide)
     }

@@ -42,6 +42,12 @@ pub(super) fn after(from: UnixMillis, length: Duration) -> Result<String, Failur
     at.map(|at| at.to_string()).map_err(|_| Failure::usage("that is too far away"))
 }
 
+/// The time so long ago, as the API takes it.
+pub(super) fn before_now(length: Duration) -> Result<String, Failure> {
+    let at = jiff::Timestamp::from_millisecond(SystemClock::start().unix().minus(length).0);
+    at.map(|at| at.to_string()).map_err(|_| Failure::usage("that is too long ago"))
+}
+
 /// What is done to the windows of something.
 #[derive(Subcommand)]
 pub(super) enum Windows {

@@ -39,10 +39,8 @@ impl Names<'_> {
     }
 
     fn subscription(&self, id: SubscriptionId) -> Value {
-        let seen = || {
-            self.sight
-                .is_none_or(|part| self.register.sites_of(id).any(|site| part.has_site(site.id)))
-        };
+        let seen =
+            || self.sight.is_none_or(|part| self.register.sites_of(id).any(|site| part.has_site(site.id)));
         let name = self.register.subscription(id).filter(|_| seen()).map(|found| &*found.name);
         reference(id, name)
     }
@@ -173,7 +171,10 @@ fn user(it: &User) -> Fields {
         ("name", json!(&*it.name)),
         ("full_name", json!(&*it.full_name)),
         ("password", json!(it.password.as_ref().map(|_| SET))),
-        ("external", json!(external.map(|(issuer, subject)| json!({"issuer": &**issuer, "subject": &**subject})))),
+        (
+            "external",
+            json!(external.map(|(issuer, subject)| json!({"issuer": &**issuer, "subject": &**subject}))),
+        ),
         ("grants", json!(grants::documents(&it.grants))),
         ("disabled", json!(it.disabled)),
     ])

@@ -105,8 +105,7 @@ impl Part {
                         let sensor = register.sensor(id).or_else(|| register.deleted_sensor(id));
                         sensor.is_some_and(|sensor| self.zones.contains(&sensor.zone))
                     };
-                    self.sensors.contains(&id)
-                        || !self.zones.is_empty() && register.is_none_or(stands)
+                    self.sensors.contains(&id) || !self.zones.is_empty() && register.is_none_or(stands)
                 }
             }),
         }

@@ -151,7 +151,10 @@ pub(super) async fn record(
             }
             Err(_) if tried < RECORD_TRIES => {}
             Err(problem) => {
-                tracing::error!(event = code.as_str(), "an event is not in the audit log: no worker was free");
+                tracing::error!(
+                    event = code.as_str(),
+                    "an event is not in the audit log: no worker was free"
+                );
                 return Err(problem);
             }
         }

@@ -46,7 +46,8 @@ impl FromStr for BackupName {
     type Err = BadBackupName;
 
     fn from_str(text: &str) -> Result<BackupName, BadBackupName> {
-        let time = text.strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix(AFTER)).ok_or(BadBackupName)?;
+        let time =
+            text.strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix(AFTER)).ok_or(BadBackupName)?;
         let fits = |(is, form): (u8, &u8)| if *form == b'0' { is.is_ascii_digit() } else { is == *form };
         let right = time.len() == FORM.len() && time.bytes().zip(FORM).all(fits);
         if right { Ok(BackupName(text.to_owned())) } else { Err(BadBackupName) }
@@ -185,7 +186,8 @@ impl BackupFolder {
 
 /// Nothing of that name, or a link of that name.
 fn is_gone(cause: &io::Error) -> bool {
-    cause.kind() == io::ErrorKind::NotFound || cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+    cause.kind() == io::ErrorKind::NotFound
+        || cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetpulse::config::Config;
 use fleetpulse::fleet::{Register, Role};
 use fleetpulse::server::Server;
 use serde_json::{Value, json};
@@ -27,10 +28,20 @@ pub struct Request<'a> {
 
 impl Api {
     pub fn start() -> Api {
+        Api::start_with(|_| {})
+    }
+
+    /// With another configuration, which does not outlive a restart.
+    pub fn start_with(change: impl FnOnce(&mut Config)) -> Api {
         let folder = tempfile::tempdir().unwrap();
-        let server = serve(&folder);
+        let server = serve(&folder, change);
         let token = server.token_for("rig", Role::Administrator, Duration::from_secs(3_600)).unwrap();
         Api { server, token, folder }
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Stops the server and starts it again on the same data.
@@ -38,16 +49,19 @@ impl Api {
         let Api { server, token, folder } = self;
         server.stop();
         drop(server);
-        Api { server: serve(&folder), token, folder }
+        Api { server: serve(&folder, |_| {}), token, folder }
     }
 
     pub fn request(&self, method: &str, path: &str) -> Request<'_> {
+        self.request_as(&self.token, method, path)
+    }
+
+    /// A request with this token, or without one when it is empty.
+    pub fn request_as(&self, token: &str, method: &str, path: &str) -> Request<'_> {
         let host = self.server.http_addr();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n",
-            self.token
-        );
-        Request { api: self, head, body: Vec::new() }
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let request = Request { api: self, head, body: Vec::new() };
+        if token.is_empty() { request } else { request.header("Authorization", &format!("Bearer {token}")) }
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -102,9 +116,10 @@ impl Api {
 }
 
 /// A server on the data in this folder, which lets a test ask as fast as it can.
-fn serve(folder: &tempfile::TempDir) -> Arc<Server> {
+fn serve(folder: &tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Arc<Server> {
     let mut config = config(folder.path());
     config.http.requests_per_second = 100_000;
+    change(&mut config);
     Arc::new(Server::start(config).unwrap())
 }
 

@@ -97,7 +97,7 @@ impl Cli {
 pub struct Rig {
     pub cli: Cli,
     pub server: Arc<Server>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -106,7 +106,7 @@ impl Rig {
         let server = Arc::new(Server::start(config(folder.path())).unwrap());
         let token = server.token_for("commands", Role::Administrator, Duration::from_secs(3_600)).unwrap();
         let cli = Cli::of(&format!("http://{}", server.http_addr())).with("FLEETPULSE_TOKEN", &token);
-        Rig { cli, server, _folder: folder }
+        Rig { cli, server, folder }
     }
 
     /// A server in which nobody is registered, and commands of somebody who is not signed in.
@@ -114,7 +114,12 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let server = Arc::new(Server::start(config(folder.path())).unwrap());
         let cli = Cli::of("");
-        Rig { cli, server, _folder: folder }
+        Rig { cli, server, folder }
+    }
+
+    /// The server's data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     pub fn url(&self) -> String {

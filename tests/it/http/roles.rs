@@ -95,6 +95,7 @@ fn every_route_lets_in_who_may_and_nobody_else() {
     for (method, path, needs) in &operations {
         // An id that nothing has, and a body that is wrong: who is let in is told so, and nothing happens.
         let path = path.replace("{id}", "00000000-0000-4000-8000-000000000001");
+        let path = path.replace("{name}", "fleetpulse-20200101T000000000Z.backup");
         let body: Option<Value> =
             (!matches!(method.as_str(), "GET" | "DELETE")).then(|| json!({"no such field": 1}));
         let ask = |headers: &[(&str, &str)]| rig.send_with(method, &path, headers, body.as_ref());
@@ -143,7 +144,8 @@ fn every_answer_is_described() {
         for (method, operation) in item.as_object().unwrap() {
             let described: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
             let known = path.replace("{id}", "00000000-0000-4000-8000-000000000001");
-            let odd = path.replace("{id}", "%00");
+            let known = known.replace("{name}", "fleetpulse-20200101T000000000Z.backup");
+            let odd = path.replace("{id}", "%00").replace("{name}", "%00");
             let bodies = [None, Some(json!({})), Some(json!({"x": 1})), Some(json!([]))];
             for path in [known.clone(), odd, format!("{known}?x=1"), format!("{known}?limit=0")] {
                 for body in &bodies {
