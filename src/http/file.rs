@@ -170,12 +170,12 @@ impl hyper::body::Body for Pieces {
                 .get_or_insert_with(|| Box::pin(make(Arc::clone(&this.app), Arc::clone(&this.maker))));
             let made = ready!(making.as_mut().poll(cx));
             this.making = None;
+            if let Some(connection) = &this.renewed {
+                connection.request_begins(this.app.clock.mono());
+            }
             match made {
                 Ok(Some(piece)) if piece.is_empty() => {}
                 Ok(Some(piece)) => {
-                    if let Some(connection) = &this.renewed {
-                        connection.request_begins(this.app.clock.mono());
-                    }
                     this.left = this.left.map(|left| left.saturating_sub(piece.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(Bytes::from(piece)))));
                 }

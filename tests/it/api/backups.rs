@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::rig::{Api, problem};
 use crate::export::rig::{config, connect, until};
 use crate::process::run;
+use crate::small_disk::SmallDisk;
 
 fn make(api: &Api) -> Value {
     let made = api.request("POST", "/api/v1/backup").send();
@@ -243,6 +244,18 @@ fn a_name_leads_to_a_backup_and_nowhere_else() {
         assert_eq!(problem(&api.request_as("", method, &path).send()).0, 401, "{method} {path}");
     }
     assert_eq!(names(&api), [there]);
+}
+
+#[test]
+fn a_backup_that_could_fill_the_disk_is_not_begun() {
+    let disk = SmallDisk::mount("16m");
+    let place = disk.path().join("backups");
+    let api = Api::start_with(|config| config.backup.dir = Some(place.clone()));
+    let refused = api.request("POST", "/api/v1/backup").send();
+    assert_eq!(problem(&refused), (507, "no-room".into(), String::new()));
+    assert!(refused.body.contains("backup.dir"), "what would help: {refused:?}");
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+    assert_eq!(api.get("/api/v1/backups").json()["under_way"], Value::Null);
 }
 
 #[test]
