@@ -48,7 +48,9 @@ fn every_answer_is_one_that_is_described() {
     // It did not stand before a closed door: much of what it asked for was done, and its token is good to the end.
     assert_eq!(api.get("/api/v1/jobs").status, 200);
     let metrics = api.get("/metrics").body;
-    for route in ["sites", "zones", "sensors", "subscriptions", "gateways", "users", "jobs"] {
+    for route in
+        ["sites", "zones", "sensors", "subscriptions", "gateways", "users", "jobs", "audit", "backups"]
+    {
         let start = format!("fleetpulse_http_requests_total{{route=\"{route}\",status=\"2xx\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(start.as_str()));
         let done: f64 = line.unwrap_or_else(|| panic!("no {start}")).parse().unwrap();
