@@ -152,7 +152,7 @@ fn the_oldest_make_room() {
     assert_eq!(again()["name"], again()["name"]);
 }
 
-/// A backup that stands still at a file of the store, which is a pipe, until it is let go on.
+/// A backup that stands still at a file of the store, which is a pipe, until this is dropped.
 pub struct Held(PathBuf);
 
 impl Held {
@@ -163,11 +163,15 @@ impl Held {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         Held(pipe)
     }
+}
 
-    /// Waits until the backup reads there, and lets it go on.
-    pub fn let_go(self) {
-        drop(std::fs::OpenOptions::new().write(true).open(&self.0).unwrap());
-        std::fs::remove_file(&self.0).unwrap();
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Who waits there reads its end; who comes later finds no pipe.
+        let flags = rustix::fs::OFlags::RDWR;
+        let pipe = rustix::fs::open(&self.0, flags, rustix::fs::Mode::empty());
+        let _ = std::fs::remove_file(&self.0);
+        drop(pipe);
     }
 }
 
@@ -189,7 +193,7 @@ fn while_one_is_written_nobody_begins_another() {
         assert!(names(&api).is_empty());
         assert_eq!(problem(&api.get(&format!("/api/v1/backups/{name}"))).0, 404);
         api.ground();
-        held.let_go();
+        drop(held);
         let first = first.join().unwrap();
         assert_eq!((first.status, &first.json()["name"]), (201, &json!(name)), "{first:?}");
         assert_eq!(names(&api), [name]);

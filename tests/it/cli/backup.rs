@@ -75,7 +75,7 @@ fn a_backup_that_takes_long_is_waited_for() {
         };
         until(&true, asked);
         assert!(!ended.load(Ordering::Relaxed), "it waits");
-        held.let_go();
+        drop(held);
         let ran = creating.join().unwrap();
         assert_eq!(ran.code, 0, "{ran:?}");
         let made: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
