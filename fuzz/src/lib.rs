@@ -9,15 +9,17 @@ pub mod datagram;
 pub mod engine_operations;
 pub mod gateway_stream;
 pub mod seeds;
+pub mod signed_file;
 mod world;
 
 /// Every target: name and body.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, fn(&[u8])); 6] = [
     ("datagram", datagram::run),
     ("gateway_stream", gateway_stream::run),
     ("control_message", control_message::run),
     ("config", config::run),
     ("engine_operations", engine_operations::run),
+    ("signed_file", signed_file::run),
 ];
 
 #[cfg(test)]
@@ -67,6 +69,11 @@ mod tests {
     #[test]
     fn engine_operations_corpus() {
         replay("engine_operations");
+    }
+
+    #[test]
+    fn signed_file_corpus() {
+        replay("signed_file");
     }
 
     /// The seeds are written by `cargo run --example seeds`; here they are as committed.

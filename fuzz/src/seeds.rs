@@ -45,6 +45,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "control_message" => named("", control_messages()),
         "config" => named("", configs()),
         "engine_operations" => engine_operations(),
+        "signed_file" => named("", signed_files()),
         other => panic!("no target {other}"),
     }
 }
@@ -270,4 +271,63 @@ fn engine_operations() -> Vec<(String, Vec<u8>)> {
         (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect()
     };
     (1..=12).map(|seed| (format!("random-{seed:02}"), random(seed, 1_600))).collect()
+}
+
+const CSR: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----
+MIG5MGICAQAwADBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNef0pCK/fH2YsNE
+LFBnGoFU/Uqc43XygqqdDYMmu/OZ/uYHRTvBIEIKya97wR5y2ZhPtoQ+z9DMSP41
+eAOGcoKgADAKBggqhkjOPQQDAgNHADBEAiBMNAq8kNyowTTBl4DzQv8WQWiTTqYk
+pMK2gywEEe4QzQIgQWQ76uDSy1iNd7CliCIuaEb2vKi7OBPsSGTWLu1gl0Y=
+-----END CERTIFICATE REQUEST-----
+";
+const CSR_OF_ANOTHER: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----
+MIIBIjCBygIBADAQMQ4wDAYDVQQDDAVvdGhlcjBZMBMGByqGSM49AgEGCCqGSM49
+AwEHA0IABNef0pCK/fH2YsNELFBnGoFU/Uqc43XygqqdDYMmu/OZ/uYHRTvBIEIK
+ya97wR5y2ZhPtoQ+z9DMSP41eAOGcoKgWDBWBgkqhkiG9w0BCQ4xSTBHMEUGA1Ud
+EQQ+MDyGOnVybjpmbGVldHB1bHNlOnNlbnNvcjowMDAwMDAwMC0wMDAwLTQwMDAt
+ODAwMC0wMDAwMDAwMDAwMDEwCgYIKoZIzj0EAwIDRwAwRAIgAr2a2gyjQ8xjHZ2X
+Y/igRqKXlv17y6D6AYU/B6Zm6MECIHeD4nycl875qIx99NRzNIQ2lPMIy9MMZN4d
+abN5wS+g
+-----END CERTIFICATE REQUEST-----
+";
+const CSR_OF_ANOTHER_CURVE: &str = "\
+-----BEGIN CERTIFICATE REQUEST-----
+MIH2MH8CAQAwADB2MBAGByqGSM49AgEGBSuBBAAiA2IABFOPZ5kT1joMH8eU/nyI
+PCIS/esom0DSJHhOP1+rofHaOCCkBSxk1Gr8LjSUp4jkPtyuLI5RQYAo1r5Y34M4
+nxOqE9PU9vcSgXjvmlxJGE6rSp179qs38SNzBHCJk/KaRaAAMAoGCCqGSM49BAMC
+A2cAMGQCLzXZlD06/wYfBXvBPA9zKMGsjaGPFH31KS6hQm3oMOJ6tm4L/jE6xzA5
+8H1/C7WcAjEAt5RCTccY7322rfHqacV/zYhwbF3Gq1IYJKj+u9DKN1gpYuObVqcR
+wHPCmyl6KsOv
+-----END CERTIFICATE REQUEST-----
+";
+const ACTIVATION: &str = r#"{"kind":"activation","version":1,"sensor":{"id":"00000000-0000-4000-8000-000000000001",
+"name":"pump","type":"ot-cloud","site":"Lyon","zone":"Line 3"},"servers":["fleet.example:4433"],"enrol":["fleet.example:4434"],
+"server_name":"fleet.example","trust":"generation: 2\n-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+"token":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","issued_at":"2026-11-24T00:00:00.000Z",
+"expires_at":"2026-12-08T00:00:00.000Z","generation":1}"#;
+const RESPONSE: &str = r#"{"kind":"activation-response","version":1,"sensor":"00000000-0000-4000-8000-000000000001",
+"token_sha256":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","clock":"2026-11-24T00:00:00.000Z","agent_version":"0.1.0"}"#;
+
+fn signed_files() -> Vec<(&'static str, Vec<u8>)> {
+    use crate::signed_file as which;
+    let of = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+    let skeleton = r#"{"payload":"e30","protected":"eyJhbGciOiJFUzI1NiJ9","signature":"AAAA"}"#;
+    let part = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat();
+    vec![
+        ("csr", of(which::CSR, CSR.as_bytes())),
+        ("csr-of-another", of(which::CSR, CSR_OF_ANOTHER.as_bytes())),
+        ("csr-of-another-curve", of(which::CSR, CSR_OF_ANOTHER_CURVE.as_bytes())),
+        ("file", of(which::FILE, skeleton.as_bytes())),
+        ("activation", of(which::ACTIVATION, ACTIVATION.as_bytes())),
+        ("activation-late", of(which::ACTIVATION, ACTIVATION.replace("2026-12", "2025-12").as_bytes())),
+        (
+            "activation-newer",
+            of(which::ACTIVATION, ACTIVATION.replace("\"version\":1", "\"version\":2").as_bytes()),
+        ),
+        ("response", of(which::RESPONSE, RESPONSE.as_bytes())),
+        ("response-as-activation", of(which::ACTIVATION, RESPONSE.as_bytes())),
+        ("claim", of(which::CLAIM, &[part(b"0\x00"), part(b"statement"), part(b"signature")].concat())),
+    ]
 }
