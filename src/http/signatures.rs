@@ -38,9 +38,16 @@ struct Entry {
     caller: Arc<str>,
     /// Of the file.
     name: String,
-    begun: MonoNanos,
+    /// When the file was begun, then when it was complete.
+    at: MonoNanos,
     /// `None` while the file is under way.
     signature: Option<String>,
+}
+
+impl Entry {
+    fn is_good(&self, now: MonoNanos) -> bool {
+        self.signature.is_none() || now.since(self.at) < SIGNATURE_KEEP
+    }
 }
 
 /// A signature that will be there when its file is complete. Dropped before that, there is none.
@@ -54,7 +61,7 @@ impl Promised {
         let id = SignatureId(uuid::Uuid::new_v4());
         let now = app.clock.mono();
         let mut known = app.signatures.lock();
-        known.retain(|entry| now.since(entry.begun) < SIGNATURE_KEEP);
+        known.retain(|entry| entry.is_good(now));
         if known.iter().filter(|entry| entry.caller == caller.key).count() >= SIGNATURES_PER_CALLER_MAX {
             let oldest = known.iter().position(|entry| entry.caller == caller.key);
             oldest.and_then(|place| known.remove(place));
@@ -63,7 +70,7 @@ impl Promised {
             known.pop_front();
         }
         let (caller, name) = (Arc::clone(&caller.key), name.to_owned());
-        known.push_back(Entry { id, caller, name, begun: now, signature: None });
+        known.push_back(Entry { id, caller, name, at: now, signature: None });
         Promised { app: Arc::clone(app), id }
     }
 
@@ -76,6 +83,7 @@ impl Promised {
         let mut known = self.app.signatures.lock();
         if let Some(entry) = known.iter_mut().find(|entry| entry.id == self.id) {
             entry.signature = Some(signature);
+            entry.at = self.app.clock.mono();
         }
     }
 }
@@ -108,9 +116,8 @@ pub(super) async fn signature(
 ) -> Result<Response, Problem> {
     let now = app.clock.mono();
     let known = app.signatures.lock();
-    let found = known.iter().find(|entry| {
-        entry.id == id && entry.caller == caller.key && now.since(entry.begun) < SIGNATURE_KEEP
-    });
+    let own = |entry: &&Entry| entry.id == id && entry.caller == caller.key && entry.is_good(now);
+    let found = known.iter().find(own);
     let entry = found.ok_or_else(|| {
         let more = " of yours; it is kept for a quarter of an hour, for a file that was read to its end";
         Problem::not_found("signature", &id.0.to_string(), more)

@@ -21,7 +21,7 @@ pub const EXPORT_PIECE_BYTES: usize = 256 * 1_024;
 pub const EXPORTS_MAX: usize = 4;
 /// Rows of a file of places that are looked up under one lock.
 pub const PLACES_BATCH: usize = 1_024;
-/// How long the signature of a file can be fetched after the file was begun. A file takes a minute at most.
+/// How long the signature of a file can be fetched after the file is complete.
 pub const SIGNATURE_KEEP: Duration = Duration::from_secs(900);
 /// Signatures of files that can be fetched, at 3 KB each: 1 MB. Beyond it the oldest is forgotten.
 pub const SIGNATURES_MAX: usize = 256;
@@ -61,5 +61,4 @@ pub const FACET_VERSIONS_MAX: usize = 1_024;
 
 const _: () = assert!(EVENT_HEARTBEAT_EVERY.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(EVENT_STREAMS_MAX < HTTP_CONNECTIONS_MAX);
-const _: () = assert!(HTTP_ANSWER_TIMEOUT.as_secs() < SIGNATURE_KEEP.as_secs());
 const _: () = assert!(EXPORTS_MAX < SIGNATURES_PER_CALLER_MAX && SIGNATURES_PER_CALLER_MAX < SIGNATURES_MAX);

@@ -123,7 +123,8 @@ impl Client {
     fn fetch(&self, call: &Call, form: Form, part: &Path, signature_part: &Path) -> Result<u64, Failure> {
         // Before the server works for it.
         let mut file = File::create(part).map_err(|error| unwritable(part, &error))?;
-        let (signature, bytes) = self.http.stream(&call.clone().header("Accept", form.accept()), |body| {
+        let call = call.clone().header("Accept", form.accept()).endless();
+        let (signature, bytes) = self.http.stream(&call, |body| {
             let copied = io::copy(&mut io::Read::take(body, CLIENT_DOWNLOAD_BYTES_MAX + 1), &mut file)?;
             file.sync_all()?;
             Ok(copied)
