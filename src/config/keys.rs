@@ -54,7 +54,7 @@ keys! {
         address, http.listen, show_quoted;
     "http.plain_beyond_loopback", "true = plain HTTP may be served on an address that other hosts reach. Only behind a proxy that adds TLS.",
         boolean, http.plain_beyond_loopback, show_plain;
-    "http.trusted_proxies", "Addresses or networks of proxies that are believed when they say in X-Forwarded-For where a request comes from, such as 127.0.0.1 or 10.0.0.0/8; empty = none. The slowing of sign-ins, rates and the audit log go by it.",
+    "http.trusted_proxies", "Addresses or networks of proxies whose X-Forwarded-For is believed, such as 127.0.0.1, 10.0.0.0/8; empty = none. Rates, slowed sign-ins and the audit log go by it.",
         networks, http.trusted_proxies, show_networks;
     "http.tls", "HTTPS: `off`, `own` (a certificate of the server's own authority, for ingest.server_names) or `files`. A certificate that changes is taken over without a restart.",
         tls_mode, http.tls, show_tls_mode;
@@ -62,7 +62,9 @@ keys! {
         optional_path, http.tls_certificate, show_optional_path;
     "http.tls_key", "With http.tls = `files`: PEM file with the private key.",
         optional_path, http.tls_key, show_optional_path;
-    "http.metrics_without_sign_in", "Who may read /metrics, /metrics/sensors and /api/v1/engine without signing in: `loopback` (this machine, and nobody when a proxy stands before the server: http.plain_beyond_loopback, http.trusted_proxies or an https http.public_url without http.tls), `everywhere` or `nowhere`.",
+    "http.metrics_without_sign_in", "Who may read /metrics, /metrics/sensors and /api/v1/engine without signing in: \
+        `loopback` (this machine; nobody when a proxy is before the server: http.plain_beyond_loopback, \
+        http.trusted_proxies, or an https http.public_url without http.tls), `everywhere` or `nowhere`.",
         metrics_access, http.metrics_without_sign_in, show_metrics_access;
     "http.session_idle", "A browser session ends when it is not used for so long, 1m to 24h.",
         |w: &[String]| period(w, Duration::from_secs(60), Duration::from_secs(86_400)), http.session_idle, show_duration;

@@ -20,7 +20,7 @@ mod caller;
 mod change;
 mod connections;
 mod counters;
-pub(crate) mod csv;
+mod csv;
 mod cursor;
 mod docs;
 mod documents;
@@ -72,6 +72,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use csv::cell as csv_text;
 
 pub use backend::{
     Applied, AppliedNumber, ApplyError, Backend, BackupFault, Expect, IssuedActivation, MadeBackup, Reached,

@@ -18,8 +18,8 @@ use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics, oidc,
-    places, probes, problem, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
+    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics,
+    oidc, places, probes, problem, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.

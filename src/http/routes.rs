@@ -8,8 +8,8 @@ use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics, oidc,
-    openapi, places, probes, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
+    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics,
+    oidc, openapi, places, probes, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, ReadAudit, View};
 use crate::limits::HTTP_LARGE_BODY_BYTES_MAX;

@@ -3,8 +3,8 @@
 pub mod browser;
 
 mod audited;
-mod expiry;
 mod endpoints;
+mod expiry;
 mod oidc;
 mod provider;
 mod recorded;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::cli::paint::{Paint, clean};
 use crate::health::Severity;
-use crate::http::csv;
+use crate::http::csv_text;
 use crate::time::UnixMillis;
 
 /// A column of a table and of CSV, a line of one thing.
@@ -71,7 +71,7 @@ pub(super) fn csv_cell(document: &Value, column: &Column) -> String {
         return plain(value);
     }
     let mut cell = Vec::new();
-    csv::cell(&mut cell, &plain(value));
+    csv_text(&mut cell, &plain(value));
     String::from_utf8_lossy(&cell).into_owned()
 }
 

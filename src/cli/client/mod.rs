@@ -36,10 +36,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-pub(super) use download::signature_of;
-pub(super) use endpoints::Endpoints;
 pub(super) use audit::Audit;
 pub(super) use backup::Backup;
+pub(super) use download::signature_of;
+pub(super) use endpoints::Endpoints;
 pub(super) use events::Events;
 pub(super) use jobs::Jobs;
 pub(super) use login::{Login, Logout};
