@@ -83,20 +83,6 @@ impl Caller {
     ) -> Result<(), Problem> {
         if self.may(register, permission, target) { Ok(()) } else { Err(not_allowed(permission)) }
     }
-
-    /// For something that a path names: `missing` when they may not even see it, 403 when they may only see it.
-    pub(super) fn reach(
-        &self,
-        register: &Register,
-        permission: Permission,
-        target: Target,
-        missing: impl FnOnce() -> Problem,
-    ) -> Result<(), Problem> {
-        if !self.may(register, Permission::View, target) {
-            return Err(missing());
-        }
-        self.check(register, permission, target)
-    }
 }
 
 /// The least role that has a permission is named, so that people know what to ask for.

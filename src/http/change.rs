@@ -9,7 +9,7 @@ use super::workers::{Places, work};
 use crate::fleet::{Batch, Command, RefusalCode, Register};
 
 /// Does all of `commands` or none in the caller's name, if `expect` holds when they are done: that is the place for
-/// [`Caller::reach`] and [`super::etag::IfMatch::check`]. `in_path`: refusals that mean that what the path names is not
+/// [`super::edit::reach`] and [`super::etag::IfMatch::check`]. `in_path`: refusals that mean that what the path names is not
 /// there.
 pub(super) async fn change(
     app: &Arc<App>,

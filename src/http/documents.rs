@@ -9,7 +9,7 @@ use crate::health::{ActiveMessage, CATALOGUE, Evidence, EvidenceValue, Rule, Rul
 use crate::store;
 use crate::wire::id::{GatewayId, SensorId, SiteId};
 
-/// Something in the register: its id, and its name while it is there.
+/// Something in the register: its id, and its name while it is there and in sight.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Reference {
     id: String,
@@ -109,6 +109,16 @@ pub(super) fn subject(register: &Register, subject: Subject) -> SubjectDocument 
         Subject::Site(id) => ("site", site(register, id)),
     };
     SubjectDocument { kind, reference }
+}
+
+/// As [`subject`], for who may not know what it is called now.
+pub(super) fn nameless(subject: Subject) -> SubjectDocument {
+    let (kind, id) = match subject {
+        Subject::Sensor(id) => ("sensor", id.to_string()),
+        Subject::Gateway(id) => ("gateway", id.to_string()),
+        Subject::Site(id) => ("site", id.to_string()),
+    };
+    SubjectDocument { kind, reference: Reference { id, name: None } }
 }
 
 /// Where a subject stands now.

@@ -24,14 +24,15 @@ use super::cursor::Cursors;
 use super::file::format_of;
 use super::params::Params;
 use super::problem::Problem;
+use super::sight::sees;
 use super::workers::{Places, work};
 use crate::fleet::query::{Facets, Hit, Key, Mark, Outcome, Query, Search, SortBy};
-use crate::fleet::{Grant, Permission, Register, Scope};
+use crate::fleet::{Grant, Register};
 use crate::health::{OverallState, Version};
 use crate::limits::{FACET_SITES_SHOWN, GRID_STEP_ROWS, SENSORS_BATCH};
 use crate::live::{Lifecycle, SensorType};
 use crate::wire::heartbeat::inline_str;
-use crate::wire::id::{SensorId, SiteId, SubscriptionId};
+use crate::wire::id::{SensorId, SiteId};
 
 use item::{Fields, Seen, SensorItem};
 pub(super) use params::{FILTER, Wanted};
@@ -171,15 +172,6 @@ impl Place {
         };
         Mark { key, id: SensorId(id) }
     }
-}
-
-/// Which sites somebody may see.
-pub(super) fn sees(grants: &[Grant], site: SiteId, subscription: SubscriptionId) -> bool {
-    grants.iter().filter(|grant| grant.role.may(Permission::View)).any(|grant| match grant.scope {
-        Scope::All => true,
-        Scope::Subscription(id) => id == subscription,
-        Scope::Site(id) => id == site,
-    })
 }
 
 /// The sensors that a filter finds among those that somebody may see, by name; at most `most` of them, and how many there

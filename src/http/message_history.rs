@@ -95,12 +95,17 @@ pub(super) async fn message_history(
         let found = journal.query(&query).map_err(|error| Problem::store(&error))?;
         let register = app.backend.register();
         let sight = Sight::of(&register, &caller);
+        // A sensor that went out of sight has its past here, and not the name that it has there.
+        let named = |entry: &JournalEntry| match entry.subject {
+            store::Subject::Sensor(id) => sight.sensor(&register, id),
+            _ => true,
+        };
         Ok(Page {
             items: found
                 .entries
                 .iter()
                 .filter(|(_, entry)| seen(&sight, entry))
-                .map(|(place, entry)| item(&register, *place, entry))
+                .map(|(place, entry)| item(&register, *place, entry, named(entry)))
                 .collect(),
             next: found.next.map(|cursor| show(cursor, log)),
         })
@@ -117,7 +122,8 @@ pub(super) fn seen(sight: &Sight, entry: &JournalEntry) -> bool {
     }
 }
 
-pub(super) fn item(register: &Register, place: Position, entry: &JournalEntry) -> Item {
+/// `named`: who reads it sees the subject where it is now.
+pub(super) fn item(register: &Register, place: Position, entry: &JournalEntry, named: bool) -> Item {
     let rule = RuleId::from_code(&entry.rule).map(RuleId::rule);
     let subject = match entry.subject {
         store::Subject::Sensor(id) => Subject::Sensor(id),
@@ -132,7 +138,7 @@ pub(super) fn item(register: &Register, place: Position, entry: &JournalEntry) -
         },
         at: rfc3339(entry.at),
         since: rfc3339(entry.since),
-        subject: documents::subject(register, subject),
+        subject: if named { documents::subject(register, subject) } else { documents::nameless(subject) },
         site: entry.site.map(|id| documents::site(register, id)),
         code: entry.rule.clone(),
         severity: rule.map(|rule| rule.severity.as_str()),

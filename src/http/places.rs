@@ -19,12 +19,12 @@ use super::app::App;
 use super::caller::Caller;
 use super::csv::Line;
 use super::documents::{self, Reference};
-use super::grid::sees;
 use super::params::Params;
 use super::problem::Problem;
+use super::sight::{sees, sees_gateway, sees_subscription};
 use super::times::rfc3339_of;
 use crate::fleet::query::{PlaceCounts, Tally};
-use crate::fleet::{Grant, Permission, Scope, SiteKind};
+use crate::fleet::{Grant, SiteKind};
 use crate::health::{OverallState, RuleId, Subject};
 use crate::limits::GRID_STEP_ROWS;
 use crate::wire::id::{GatewayId, SiteId, SubscriptionId, ZoneId};
@@ -212,16 +212,6 @@ fn yes(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
 
-/// Whether somebody sees anything of a subscription, or all of it.
-fn sees_subscription(grants: &[Grant], id: SubscriptionId, sites: impl Iterator<Item = SiteId>) -> bool {
-    let whole = |scope: &Scope| matches!(scope, Scope::All) || *scope == Scope::Subscription(id);
-    let viewing = || grants.iter().filter(|grant| grant.role.may(Permission::View));
-    viewing().any(|grant| whole(&grant.scope)) || {
-        let mut sites = sites;
-        sites.any(|site| viewing().any(|grant| grant.scope == Scope::Site(site)))
-    }
-}
-
 #[utoipa::path(get, path = "/api/v1/subscriptions", operation_id = "list-subscriptions", tag = "Subscriptions",
     summary = "Subscriptions, by name",
     params(
@@ -249,10 +239,9 @@ pub(super) async fn subscriptions(
     };
     let find = |app: &App, caller: &Caller, asked: &Asked| -> Named<SubscriptionId> {
         let register = app.backend.register();
-        let seen = register.subscriptions().filter(|subscription| {
-            let sites = register.sites_of(subscription.id).map(|site| site.id);
-            sees_subscription(&caller.grants, subscription.id, sites)
-        });
+        let seen = register
+            .subscriptions()
+            .filter(|subscription| sees_subscription(&register, &caller.grants, subscription.id));
         seen.filter_map(|found| Some((asked.wanted(&found.name)?, found.id))).collect()
     };
     list.answer(&app, caller, asked, (), find).await
@@ -474,13 +463,9 @@ pub(super) async fn gateways(
     };
     let find = move |app: &App, caller: &Caller, asked: &Asked| -> Named<GatewayId> {
         let register = app.backend.register();
-        // One that may speak for a site that the caller sees; who sees all sees those without sites too.
         let seen = register.gateways().filter(|gateway| {
-            let all = |grant: &Grant| grant.scope == Scope::All && grant.role.may(Permission::View);
-            let mut sites = gateway.sites.iter().filter_map(|&id| register.site(id));
             site.is_none_or(|wanted| gateway.sites.contains(&wanted))
-                && (caller.grants.iter().any(all)
-                    || sites.any(|site| sees(&caller.grants, site.id, site.subscription)))
+                && sees_gateway(&register, &caller.grants, gateway)
         });
         seen.filter_map(|found| Some((asked.wanted(&found.name)?, found.id))).collect()
     };

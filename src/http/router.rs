@@ -2,7 +2,7 @@
 //! needs, and only then answered.
 //!
 //! What a route needs is looked at before the body is read. It is the coarse half (has the caller this permission
-//! anywhere?); which site or sensor it is about is the handler's to check ([`Caller::reach`]).
+//! anywhere?); which site or sensor it is about is the handler's to check ([`Caller::check`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

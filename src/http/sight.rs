@@ -6,11 +6,40 @@
 use std::collections::HashSet;
 
 use super::caller::Caller;
-use crate::fleet::{Permission, Register, Scope, Target};
+use crate::fleet::{Gateway, Grant, Permission, Register, Scope, Target};
 use crate::health::Subject;
-use crate::wire::id::{GatewayId, SensorId, SiteId};
+use crate::wire::id::{GatewayId, SensorId, SiteId, SubscriptionId};
 
 type Set<T> = HashSet<T, ahash::RandomState>;
+
+fn viewing(grants: &[Grant]) -> impl Iterator<Item = &Grant> {
+    grants.iter().filter(|grant| grant.role.may(Permission::View))
+}
+
+/// Which sites somebody may see.
+pub(super) fn sees(grants: &[Grant], site: SiteId, subscription: SubscriptionId) -> bool {
+    viewing(grants).any(|grant| match grant.scope {
+        Scope::All => true,
+        Scope::Subscription(id) => id == subscription,
+        Scope::Site(id) => id == site,
+    })
+}
+
+/// Which subscriptions: those of which they see anything.
+pub(super) fn sees_subscription(register: &Register, grants: &[Grant], id: SubscriptionId) -> bool {
+    viewing(grants).any(|grant| match grant.scope {
+        Scope::All => true,
+        Scope::Subscription(granted) => granted == id,
+        Scope::Site(site) => register.site(site).is_some_and(|site| site.subscription == id),
+    })
+}
+
+/// Which gateways: those that may speak for a site that they see. Who sees everything sees those without sites too.
+pub(super) fn sees_gateway(register: &Register, grants: &[Grant], gateway: &Gateway) -> bool {
+    let mut sites = gateway.sites.iter().filter_map(|&id| register.site(id));
+    viewing(grants).any(|grant| grant.scope == Scope::All)
+        || sites.any(|site| sees(grants, site.id, site.subscription))
+}
 
 /// What a caller sees.
 pub(super) enum Sight {
@@ -24,7 +53,7 @@ impl Sight {
             return Sight::Everything;
         }
         let mut sites = Set::default();
-        for grant in caller.grants.iter().filter(|grant| grant.role.may(Permission::View)) {
+        for grant in viewing(&caller.grants) {
             match grant.scope {
                 // Seen above.
                 Scope::All => {}

@@ -13,9 +13,10 @@ use crate::fleet::{Command, Gateway, Permission, Register, Target};
 use crate::http::app::App;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
-use crate::http::documents::{self, Reference};
+use crate::http::documents::Reference;
 use crate::http::etag::{ETag, IfMatch};
 use crate::http::problem::Problem;
+use crate::http::sight::sees;
 use crate::wire::id::{GatewayId, SiteId};
 
 /// A relay.
@@ -24,7 +25,7 @@ use crate::wire::id::{GatewayId, SiteId};
 struct GatewayDocument {
     id: String,
     name: String,
-    /// Sites whose sensors' heartbeats it may send.
+    /// Sites whose sensors' heartbeats it may send, of those that the caller may see.
     sites: Vec<Reference>,
 }
 
@@ -58,12 +59,14 @@ fn tag(gateway: &Gateway) -> ETag {
     ETag::of(&(&*gateway.name, gateway.sites.iter().map(|site| site.0).collect::<Vec<_>>()))
 }
 
-fn document(register: &Register, id: GatewayId) -> Result<Tagged<GatewayDocument>, Problem> {
+fn document(register: &Register, caller: &Caller, id: GatewayId) -> Result<Tagged<GatewayDocument>, Problem> {
     let gateway = register.gateway(id).ok_or_else(|| Problem::not_found("gateway", &id.to_string(), ""))?;
+    let sites = gateway.sites.iter().filter_map(|&id| register.site(id));
+    let seen = sites.filter(|site| sees(&caller.grants, site.id, site.subscription));
     let document = GatewayDocument {
         id: id.to_string(),
         name: gateway.name.to_string(),
-        sites: gateway.sites.iter().map(|&site| documents::site(register, site)).collect(),
+        sites: seen.map(|site| Reference::new(site.id, &site.name)).collect(),
     };
     Ok(Tagged { tag: tag(gateway), document })
 }
@@ -84,7 +87,8 @@ pub(in crate::http) async fn create(
         caller.check(register, Permission::ManageServer, Target::Everything)
     };
     let commands = vec![Command::AddGateway { id, name, sites }];
-    let made = change(&app, caller, commands, may, move |register, _| document(register, id)).await?;
+    let by = caller.clone();
+    let made = change(&app, caller, commands, may, move |register, _| document(register, &by, id)).await?;
     Ok(made.created(format!("/api/v1/gateways/{id}")))
 }
 
@@ -98,7 +102,8 @@ pub(in crate::http) async fn one(
     At(id): At<GatewayId>,
     _: NoQuery,
 ) -> Result<impl axum::response::IntoResponse, Problem> {
-    show(&app, caller, id, move |register, _| document(register, id)).await
+    let by = caller.clone();
+    show(&app, caller, id, move |register, _| document(register, &by, id)).await
 }
 
 #[utoipa::path(patch, path = "/api/v1/gateways/{id}", operation_id = "edit-gateway", tag = "Gateways",
@@ -118,7 +123,8 @@ pub(in crate::http) async fn edit(
     let set = sites.map(|sites| Command::SetGatewaySites { id, sites });
     let may = move |register: &Register, caller: &Caller| editable(register, caller, id, &if_match);
     let commands = rename.into_iter().chain(set).collect();
-    change(&app, caller, commands, may, move |register, _| document(register, id)).await
+    let by = caller.clone();
+    change(&app, caller, commands, may, move |register, _| document(register, &by, id)).await
 }
 
 #[utoipa::path(delete, path = "/api/v1/gateways/{id}", operation_id = "delete-gateway", tag = "Gateways",

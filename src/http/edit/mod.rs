@@ -31,6 +31,7 @@ use super::caller::Caller;
 use super::etag::ETag;
 use super::params::{Params, path_id};
 use super::problem::Problem;
+use super::sight::{sees_gateway, sees_subscription};
 use super::workers::{Places, work};
 use crate::fleet::{Command, Permission, Place, RefusalCode, Register, Target};
 use crate::time::UnixMillis;
@@ -107,6 +108,11 @@ pub(super) trait Thing: Copy + Display + Send + 'static {
     /// As something that may be allowed.
     fn target(self) -> Target;
 
+    /// Whether a caller sees it, as lists do: that can be more than what they may view all of.
+    fn seen(self, register: &Register, caller: &Caller) -> bool {
+        caller.may(register, Permission::View, self.target())
+    }
+
     /// Whether the register has it; and if not, what more there is to say.
     fn there(self, register: &Register) -> Result<(), &'static str>;
 
@@ -115,9 +121,13 @@ pub(super) trait Thing: Copy + Display + Send + 'static {
 }
 
 macro_rules! things {
-    ($($id:ident, $what:literal, $get:ident, $target:expr, $place:expr;)+) => {$(
+    ($($id:ident, $what:literal, $get:ident, $target:expr, $place:expr $(, $seen:expr)?;)+) => {$(
         impl Thing for $id {
             const WHAT: &str = $what;
+
+            $(fn seen(self, register: &Register, caller: &Caller) -> bool {
+                $seen(register, &caller.grants, self)
+            })?
 
             fn target(self) -> Target {
                 $target(self)
@@ -135,10 +145,14 @@ macro_rules! things {
 }
 
 things! {
-    SubscriptionId, "subscription", subscription, Target::Subscription, |id| Some(Place::Subscription(id));
+    SubscriptionId, "subscription", subscription, Target::Subscription, |id| Some(Place::Subscription(id)),
+        sees_subscription;
     SiteId, "site", site, Target::Site, |id| Some(Place::Site(id));
     ZoneId, "zone", zone, Target::Zone, |id| Some(Place::Zone(id));
-    GatewayId, "gateway", gateway, |_| Target::Everything, |_| None;
+    GatewayId, "gateway", gateway, |_| Target::Everything, |_| None,
+        |register: &Register, grants, id| {
+            register.gateway(id).is_some_and(|gateway| sees_gateway(register, grants, gateway))
+        };
 }
 
 impl Thing for SensorId {
@@ -161,7 +175,8 @@ impl Thing for SensorId {
     }
 }
 
-/// What the path names must be there for this caller, and they must have this right over it.
+/// What the path names must be there for this caller, and they must have this right over it. To view it is to see
+/// anything of it; what is told of it leaves out the rest.
 pub(super) fn reach<T: Thing>(
     caller: &Caller,
     register: &Register,
@@ -169,8 +184,13 @@ pub(super) fn reach<T: Thing>(
     thing: T,
 ) -> Result<(), Problem> {
     let missing = |more: &str| Problem::not_found(T::WHAT, &thing.to_string(), more);
-    caller.reach(register, Permission::View, thing.target(), || missing(""))?;
+    if !thing.seen(register, caller) {
+        return Err(missing(""));
+    }
     thing.there(register).map_err(missing)?;
+    if permission == Permission::View {
+        return Ok(());
+    }
     caller.check(register, permission, thing.target())
 }
 
@@ -182,7 +202,7 @@ pub(super) fn reach_named<T: Thing>(
     field: &str,
     thing: T,
 ) -> Result<(), Problem> {
-    if thing.there(register).is_err() || !caller.may(register, Permission::View, thing.target()) {
+    if thing.there(register).is_err() || !thing.seen(register, caller) {
         return Err(unknown::<T>(field, &thing.to_string()));
     }
     caller.check(register, permission, thing.target())

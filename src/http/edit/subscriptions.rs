@@ -17,6 +17,7 @@ use crate::http::caller::Caller;
 use crate::http::documents::Reference;
 use crate::http::etag::{ETag, IfMatch};
 use crate::http::problem::Problem;
+use crate::http::sight::sees;
 use crate::wire::id::SubscriptionId;
 
 /// A subscription.
@@ -27,7 +28,7 @@ struct SubscriptionDocument {
     name: String,
     /// The built-in site of its enterprise-IoT sensors.
     enterprise_site: Reference,
-    /// Sites, the built-in one included.
+    /// Sites that the caller may see, the built-in one included.
     sites: usize,
 }
 
@@ -44,7 +45,11 @@ pub(super) fn tag(subscription: &Subscription) -> ETag {
     ETag::of(&(&*subscription.name, policy_tag(&subscription.policy)))
 }
 
-fn document(register: &Register, id: SubscriptionId) -> Result<Tagged<SubscriptionDocument>, Problem> {
+fn document(
+    register: &Register,
+    caller: &Caller,
+    id: SubscriptionId,
+) -> Result<Tagged<SubscriptionDocument>, Problem> {
     let missing = || Problem::not_found("subscription", &id.to_string(), "");
     let found = register.subscription(id).ok_or_else(missing)?;
     let built_in = enterprise_site(id);
@@ -53,7 +58,7 @@ fn document(register: &Register, id: SubscriptionId) -> Result<Tagged<Subscripti
         id: id.to_string(),
         name: found.name.to_string(),
         enterprise_site: Reference::new(built_in, name),
-        sites: register.sites_of(id).count(),
+        sites: register.sites_of(id).filter(|site| sees(&caller.grants, site.id, id)).count(),
     };
     Ok(Tagged { tag: tag(found), document })
 }
@@ -72,7 +77,8 @@ pub(in crate::http) async fn create(
     let may = |register: &Register, caller: &Caller| {
         caller.check(register, Permission::ManageServer, Target::Everything)
     };
-    let made = change(&app, caller, commands, may, move |register, _| document(register, id)).await?;
+    let by = caller.clone();
+    let made = change(&app, caller, commands, may, move |register, _| document(register, &by, id)).await?;
     Ok(made.created(format!("/api/v1/subscriptions/{id}")))
 }
 
@@ -85,7 +91,8 @@ pub(in crate::http) async fn one(
     At(id): At<SubscriptionId>,
     _: NoQuery,
 ) -> Result<impl axum::response::IntoResponse, Problem> {
-    show(&app, caller, id, move |register, _| document(register, id)).await
+    let by = caller.clone();
+    show(&app, caller, id, move |register, _| document(register, &by, id)).await
 }
 
 #[utoipa::path(patch, path = "/api/v1/subscriptions/{id}", operation_id = "edit-subscription", tag = "Subscriptions",
@@ -105,7 +112,8 @@ pub(in crate::http) async fn edit(
         reach(caller, register, Permission::ManageServer, id)?;
         register.subscription(id).map_or(Ok(()), |found| if_match.check(&tag(found)))
     };
-    change(&app, caller, commands, may, move |register, _| document(register, id)).await
+    let by = caller.clone();
+    change(&app, caller, commands, may, move |register, _| document(register, &by, id)).await
 }
 
 #[utoipa::path(delete, path = "/api/v1/subscriptions/{id}", operation_id = "delete-subscription", tag = "Subscriptions",

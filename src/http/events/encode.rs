@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::ring::{Entry, Event, Who};
 use crate::fleet::{Change, Edit, Register, Sensor, Site, Zone};
-use crate::health::{OverallState, RuleId, rules_of};
+use crate::health::{self, OverallState, RuleId, rules_of};
 use crate::http::documents::{self, Reference};
 use crate::http::message_history;
 use crate::http::sign_in::standing::Over;
@@ -207,7 +207,12 @@ pub(super) fn message(register: &Register, place: Position, entry: &JournalEntry
         }
         _ => Who::All,
     };
-    let text = lines("message", &message_history::item(register, place, entry));
+    // One text for all who may see it, by where the subject stood then: its name is for them while it stands there.
+    let named = match entry.subject {
+        Subject::Sensor(id) => documents::site_of(register, health::Subject::Sensor(id)) == entry.site,
+        _ => true,
+    };
+    let text = lines("message", &message_history::item(register, place, entry, named));
     Entry { position: Some(place), events: vec![Event { who, except: None, text }] }
 }
 

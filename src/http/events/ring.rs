@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Topic;
 use crate::fleet::{Grant, Permission, Scope};
-use crate::http::grid::sees;
+use crate::http::sight::sees;
 use crate::limits::{EVENT_RING_BYTES_MAX, EVENT_RING_ENTRIES_MAX, EVENT_STREAMS_MAX};
 use crate::store::Position;
 use crate::wire::id::{SiteId, SubscriptionId};

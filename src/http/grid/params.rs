@@ -7,6 +7,7 @@ use crate::health::CATALOGUE;
 use crate::http::documents;
 use crate::http::params::Params;
 use crate::http::problem::Problem;
+use crate::http::sight::sees;
 use crate::limits::{FILTER_TEXT_CHARS_MAX, FILTER_VALUES_MAX};
 use crate::live::{Lifecycle, SensorType};
 use crate::wire::heartbeat::TiStatus;
@@ -137,7 +138,7 @@ impl Wanted {
     /// Names of places become ids; only what the caller may see has a name.
     pub(super) fn resolve(self, register: &Register, grants: &[Grant]) -> Result<Filter, Problem> {
         let Wanted { mut filter, sites, zones, subscriptions } = self;
-        let sees_site = |id: SiteId, subscription| super::sees(grants, id, subscription);
+        let sees_site = |id: SiteId, subscription| sees(grants, id, subscription);
         let seen_sites = || register.sites().filter(|site| sees_site(site.id, site.subscription));
         filter.sites = ids::<SiteId>("site", &sites, &|name| {
             seen_sites().filter(|site| alike(&site.name, name)).map(|site| site.id).collect()

@@ -20,7 +20,8 @@ pub struct Side {
 
 /// What an operation is about.
 pub enum About {
-    /// The thing of this kind in its path: of the own site it is reached, of another one it is not there.
+    /// The thing of this kind in its path: of the own site it is reached, of another one it is not there. (A subscription
+    /// is of all its sites.)
     Thing(Kind, Body),
     /// A thing that is for those who see everything, whatever site it belongs to.
     WholeThing(Kind, Body),
@@ -78,10 +79,10 @@ pub fn table() -> Vec<(&'static str, &'static str, About)> {
         ),
         ("GET", "/api/v1/subscriptions", List(&["", "limit=1"])),
         ("POST", "/api/v1/subscriptions", WholeBody(NAMED)),
-        ("GET", "/api/v1/subscriptions/{id}", WholeThing(Subscription, None)),
+        ("GET", "/api/v1/subscriptions/{id}", Thing(Subscription, None)),
         ("PATCH", "/api/v1/subscriptions/{id}", WholeThing(Subscription, NAMED)),
         ("DELETE", "/api/v1/subscriptions/{id}", WholeThing(Subscription, None)),
-        ("GET", "/api/v1/subscriptions/{id}/policy", WholeThing(Subscription, None)),
+        ("GET", "/api/v1/subscriptions/{id}/policy", Thing(Subscription, None)),
         ("PUT", "/api/v1/subscriptions/{id}/policy", WholeThing(Subscription, POLICY)),
         ("GET", "/api/v1/sites", List(&["", "q={name}", "limit=1"])),
         (
@@ -116,7 +117,7 @@ pub fn table() -> Vec<(&'static str, &'static str, About)> {
             "/api/v1/gateways",
             WholeBody(Some(|side| json!({"name": "g", "sites": [side.site.to_string()]}))),
         ),
-        ("GET", "/api/v1/gateways/{id}", WholeThing(Gateway, None)),
+        ("GET", "/api/v1/gateways/{id}", Thing(Gateway, None)),
         ("PATCH", "/api/v1/gateways/{id}", WholeThing(Gateway, NAMED)),
         ("DELETE", "/api/v1/gateways/{id}", WholeThing(Gateway, None)),
         (

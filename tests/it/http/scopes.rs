@@ -182,7 +182,8 @@ fn things(world: &World, method: &str, path: &str, kind: Kind, body: Body, whole
         let body = body.map(|body| body(side));
         world.ask(method, &filled(path, &id_of(kind, side)), body.as_ref())
     };
-    for side in &world.others {
+    let own = id_of(kind, &world.own);
+    for side in world.others.iter().filter(|side| whole || id_of(kind, side) != own) {
         let what = format!("{method} {path} of {}", side.name);
         refused(world, &what, if whole { &[403, 404] } else { &[404] }, || ask(side));
     }
