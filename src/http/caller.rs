@@ -11,8 +11,11 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
+use super::app::App;
 use super::problem::Problem;
+use super::sign_in::asked::nobody_now;
 use super::sign_in::sessions::Session;
+use super::sign_in::standing::grants_of;
 use crate::fleet::{Actor, Grant, Permission, Register, Target, TokenHash, allowed};
 use crate::time::UnixMillis;
 use crate::wire::id::{TokenId, UserId};
@@ -22,7 +25,7 @@ use crate::wire::id::{TokenId, UserId};
 pub(super) struct Caller {
     /// As the audit log has it: what kind of somebody, name, from where.
     pub(super) actor: Actor,
-    /// What they may do, and where. Of a token: what its owner may now as well.
+    /// What they may do, and where. Of a token: what its owner may as well. As it was when they were looked up.
     pub(super) grants: Arc<[Grant]>,
     /// Tells callers apart where something is kept for each: one account, token or network address.
     pub(super) key: Arc<str>,
@@ -67,6 +70,14 @@ impl Caller {
             Who::User { id, .. } => Some(*id),
             Who::Token { owner, .. } => Some(*owner),
         }
+    }
+
+    /// The same caller as they stand in the register that is given, with what they may now; or why they are nobody any
+    /// more. For whatever was begun by one look at them and is done by another: see [`super::change`].
+    pub(super) fn anew(&self, app: &App, register: &Register) -> Result<Caller, Problem> {
+        let grants = grants_of(app, register, &self.who, app.clock.now());
+        let grants = grants.map_err(|why| nobody_now(&self.who, why))?.into();
+        Ok(Caller { grants, ..self.clone() })
     }
 
     /// Whether they may.

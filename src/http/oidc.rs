@@ -25,6 +25,9 @@ use super::workers::{Places, work};
 use crate::fleet::{Command, RefusalCode, User, UserEdit};
 use crate::wire::id::UserId;
 
+/// Where who signed in goes when they did not say.
+const START: &str = "/api/v1/docs";
+
 fn cookie_name(app: &App) -> &'static str {
     if app.sign_in.config.secure { "__Host-fleetpulse-oidc" } else { "fleetpulse-oidc" }
 }
@@ -59,7 +62,7 @@ fn problem(error: &OidcError) -> Problem {
 #[utoipa::path(get, path = "/api/v1/sign-in/oidc", operation_id = "begin-oidc", tag = "Sign-in",
     summary = "Sign in at the identity provider",
     description = "For browsers: sends them to the provider, which sends them back.",
-    params(("to" = Option<String>, Query, description = "Own path to go to afterwards; / when not given")),
+    params(("to" = Option<String>, Query, description = "Own path to go to afterwards; /api/v1/docs when not given")),
     responses((status = 303, description = "To the provider", headers(
         ("Location" = String, description = "The provider"), ("Set-Cookie" = String, description = "The sign-in under way"))),
         (status = 404, description = "No identity provider is configured", body = super::problem::Document,
@@ -69,10 +72,10 @@ pub(super) async fn begin(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let mut params = Params::parse(query.as_deref())?;
-    let to = params.take("to")?.unwrap_or_else(|| "/".to_owned());
+    let to = params.take("to")?.unwrap_or_else(|| START.to_owned());
     params.finish(&["to"])?;
     if !is_own_path(&to) {
-        return Err(Problem::bad_value("to", &to, "a path of this server, such as /"));
+        return Err(Problem::bad_value("to", &to, "a path of this server, such as /api/v1/docs"));
     }
     let provider = provider(&app)?;
     let begun = work(&app, Places::Provider, move |app| provider.begin(&to, app.clock.mono())).await?;
@@ -171,7 +174,13 @@ async fn user_of(app: &Arc<App>, caller: &Caller, identity: Identity) -> Result<
     if found.as_ref().is_some_and(|user| user.disabled) {
         return Err(refuse("the user is disabled", "user-disabled", "the user may not sign in").await);
     }
+    let mut actor = caller.actor.clone();
+    actor.name = format!("identity provider: {who}").chars().filter(|c| !c.is_control()).take(128).collect();
+    let by = Caller { actor, ..caller.clone() };
     if identity.grants.is_empty() {
+        if let Some(user) = found.filter(|user| !user.grants.is_empty()) {
+            take_grants(app, &by, user.id).await;
+        }
         let detail = "none of your groups may do anything here; ask an administrator (`http.oidc_grants`)";
         return Err(refuse("no group with a role", "no-grants", detail).await);
     }
@@ -200,11 +209,18 @@ async fn user_of(app: &Arc<App>, caller: &Caller, identity: Identity) -> Result<
             }
         }
     };
-    let mut caller = caller.clone();
-    caller.actor.name =
-        format!("identity provider: {who}").chars().filter(|c| !c.is_control()).take(128).collect();
-    let batch = change(app, &caller, vec![command], &[RefusalCode::UnknownUser], |_| Ok(())).await?;
+    let batch = change(app, &by, vec![command], &[RefusalCode::UnknownUser], |_, _| Ok(())).await?;
     after(&batch, id).or(found).ok_or_else(|| Problem::internal("the user is not there"))
+}
+
+/// Who lost all their groups loses what these gave: their tokens and other sessions may nothing from now on.
+async fn take_grants(app: &Arc<App>, by: &Caller, id: UserId) {
+    let edit = UserEdit { grants: Some(Vec::new()), ..UserEdit::default() };
+    let taken = change(app, by, vec![Command::EditUser { id, edit }], &[], |_, _| Ok(())).await;
+    if let Err(problem) = taken {
+        // The last administrator of everything, for one, stays one. They are not let in all the same.
+        tracing::error!(user = %id, why = problem.detail(), "who lost all groups keeps their grants");
+    }
 }
 
 fn go_on(to: &str) -> Response {

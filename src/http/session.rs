@@ -16,11 +16,13 @@ use super::change::change;
 use super::grants::{self, GrantDocument};
 use super::problem::Problem;
 use super::sign_in::asked::{cookie_name, not_signed_in};
-use super::sign_in::sessions::Session;
+use super::sign_in::sessions::{Fingerprint, Session};
 use super::sign_in::{passwords, record, record_refusal, slowed};
 use super::times::rfc3339;
 use super::workers::{Places, work};
-use crate::fleet::{About, Actor, ActorKind, Command, EventCode, Permission, RefusalCode, User, UserEdit};
+use crate::fleet::{
+    About, Actor, ActorKind, Command, EventCode, Permission, RefusalCode, Register, User, UserEdit,
+};
 use crate::wire::id::UserId;
 
 /// Who asks, and what they may do.
@@ -189,7 +191,9 @@ pub(super) async fn open_session(
         app.sign_in.sessions.close(before);
     }
     let random = |_| Problem::internal("the system gives no random numbers");
-    let (secret, session) = app.sign_in.sessions.open(user.id, app.clock.mono()).map_err(random)?;
+    // Of the password that was proven: when it was changed since, this session never begins.
+    let password = Fingerprint::of(user.password.as_deref());
+    let (secret, session) = app.sign_in.sessions.open(user.id, password, app.clock.mono()).map_err(random)?;
     let who = Who::User { id: user.id, session };
     Ok((document(app, user, &user.grants, &who), set_cookie(app, &secret)))
 }
@@ -258,9 +262,10 @@ pub(super) async fn change_password(
     }
     app.sign_in.slowing.succeeded(this);
     let hash = passwords::hash(&app, given.new).await?;
+    let password = Fingerprint::of(Some(&hash));
     let edit = UserEdit { password: Some(Some(hash)), ..UserEdit::default() };
     let unchanged = user.password.clone();
-    let expect = move |register: &crate::fleet::Register| {
+    let expect = move |register: &Register, _: &Caller| {
         // Changed by somebody else meanwhile: what was proven is no proof any more.
         let same = register.user(id).is_some_and(|user| user.password == unchanged);
         if same { Ok(()) } else { Err(not_signed_in("the password was changed meanwhile; sign in again")) }
@@ -269,7 +274,7 @@ pub(super) async fn change_password(
     change(&app, &caller, commands, &[RefusalCode::UnknownUser], expect).await?;
     app.sign_in.sessions.close_of(id);
     let random = |_| Problem::internal("the system gives no random numbers");
-    let (secret, session) = app.sign_in.sessions.open(id, app.clock.mono()).map_err(random)?;
+    let (secret, session) = app.sign_in.sessions.open(id, password, app.clock.mono()).map_err(random)?;
     let document = document(&app, &user, &caller.grants, &Who::User { id, session });
     let mut response = Json(document).into_response();
     response.headers_mut().append(header::SET_COOKIE, set_cookie(&app, &secret));

@@ -81,7 +81,7 @@ async fn first(app: &Arc<App>, caller: &Caller, given: FirstAdministrator) -> Re
         disabled: false,
     };
     let id = user.id;
-    let nobody = |register: &Register| match register.users().next() {
+    let nobody = |register: &Register, _: &Caller| match register.users().next() {
         None => Ok(()),
         Some(_) => {
             let detail = "there are users already; an administrator adds others";

@@ -2,7 +2,8 @@
 //!
 //! The secret is in the answer that makes it and nowhere else. Everybody has their own tokens; those of others are for
 //! administrators of everything. A token may at most what its owner may, when it is made and whenever it is used; one
-//! made with a token ends no later than that one, so that a leaked token can't prolong itself.
+//! made with a token ends no later than that one, so that a leaked token can't prolong itself; and it neither sees nor
+//! deletes its owner's stronger ones.
 
 use std::sync::Arc;
 
@@ -133,6 +134,7 @@ const IN_PATH: &[RefusalCode] = &[RefusalCode::UnknownToken];
 
 #[utoipa::path(get, path = "/api/v1/tokens", operation_id = "list-tokens", tag = "Tokens",
     summary = "One's own tokens, or all for administrators",
+    description = "Asked with a token: itself, and those of its owner that may no more than it may.",
     params(
         ("owner" = Option<String>, Query, format = Uuid, description = "Only of this user"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1_000, description = "Items on the page; 100 when not given"),
@@ -203,8 +205,9 @@ pub(super) async fn add(
         expires,
         last_used: None,
     };
-    let by = caller.clone();
-    let expect = move |register: &Register| owner_may(&by, register, owner, Some(grants.clone())).map(drop);
+    let expect = move |register: &Register, caller: &Caller| {
+        owner_may(caller, register, owner, Some(grants.clone())).map(drop)
+    };
     let batch = change(&app, &caller, vec![Command::AddToken { token }], &[], expect).await?;
     let made = batch.changes.into_iter().find_map(|change| match change {
         Change::Token(edit) => edit.after,
@@ -288,9 +291,8 @@ pub(super) async fn remove(
     Id(id): Id<TokenId>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let by = caller.clone();
-    let expect = move |register: &Register| {
-        let token = register.token(id).filter(|token| may_see(&by, register, token));
+    let expect = move |register: &Register, caller: &Caller| {
+        let token = register.token(id).filter(|token| may_see(caller, register, token));
         let token = token.ok_or_else(|| missing(id))?;
         if_match.check(&TokenDocument::of(register, token).etag())
     };

@@ -102,10 +102,11 @@ impl UserDocument {
             disabled: user.disabled,
         }
     }
+}
 
-    fn etag(&self) -> ETag {
-        ETag::of(self)
-    }
+/// Another password is another version; what is kept of it tells nobody which.
+fn tag(user: &User) -> ETag {
+    ETag::of(&(UserDocument::of(user), user.password.as_deref()))
 }
 
 /// The user after a change.
@@ -182,12 +183,12 @@ pub(super) async fn add(
         grants,
         disabled: given.disabled,
     };
-    let (id, by) = (user.id, caller.clone());
-    let expect = move |register: &Register| manages(&by, register);
+    let id = user.id;
+    let expect = |register: &Register, caller: &Caller| manages(caller, register);
     let batch = change(&app, &caller, vec![Command::AddUser { user }], &[], expect).await?;
     let user = after(&batch, id).ok_or_else(|| Problem::internal("the user is not there"))?;
-    let document = UserDocument::of(&user);
-    let (tag, location) = (document.etag(), format!("/api/v1/users/{id}"));
+    let (tag, document) = (tag(&user), UserDocument::of(&user));
+    let location = format!("/api/v1/users/{id}");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], [tag.header()], Json(document)).into_response())
 }
 
@@ -203,13 +204,13 @@ pub(super) async fn user(
     Id(id): Id<UserId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let document = work(&app, Places::Api, move |app| {
+    let shown = work(&app, Places::Api, move |app| {
         let register = app.backend.register();
         manages(&caller, &register)?;
-        register.user(id).map(UserDocument::of).ok_or_else(|| missing(id))
+        let user = register.user(id).ok_or_else(|| missing(id))?;
+        Ok::<_, Problem>((tag(user), UserDocument::of(user)))
     });
-    let document = document.await??;
-    let tag = document.etag();
+    let (tag, document) = shown.await??;
     if tag.is_known(&headers) {
         return Ok((StatusCode::NOT_MODIFIED, [tag.header()]).into_response());
     }
@@ -250,19 +251,17 @@ pub(super) async fn edit(
     let ends_sessions = password.is_some() || given.disabled == Some(true);
     let edit =
         UserEdit { name: given.name, full_name: given.full_name, password, grants, disabled: given.disabled };
-    let by = caller.clone();
-    let expect = move |register: &Register| {
-        manages(&by, register)?;
-        let present = register.user(id).ok_or_else(|| missing(id))?;
-        if_match.check(&UserDocument::of(present).etag())
+    let expect = move |register: &Register, caller: &Caller| {
+        manages(caller, register)?;
+        if_match.check(&tag(register.user(id).ok_or_else(|| missing(id))?))
     };
     change(&app, &caller, vec![Command::EditUser { id, edit }], IN_PATH, expect).await?;
     if ends_sessions {
         app.sign_in.sessions.close_of(id);
     }
     let user = work(&app, Places::Api, move |app| app.backend.register().user(id).cloned()).await?;
-    let document = UserDocument::of(&user.ok_or_else(|| missing(id))?);
-    Ok(([document.etag().header()], Json(document)).into_response())
+    let user = user.ok_or_else(|| missing(id))?;
+    Ok(([tag(&user).header()], Json(UserDocument::of(&user))).into_response())
 }
 
 #[utoipa::path(delete, path = "/api/v1/users/{id}", operation_id = "delete-user", tag = "Users",
@@ -279,11 +278,9 @@ pub(super) async fn remove(
     Id(id): Id<UserId>,
     if_match: IfMatch,
 ) -> Result<Response, Problem> {
-    let by = caller.clone();
-    let expect = move |register: &Register| {
-        manages(&by, register)?;
-        let present = register.user(id).ok_or_else(|| missing(id))?;
-        if_match.check(&UserDocument::of(present).etag())
+    let expect = move |register: &Register, caller: &Caller| {
+        manages(caller, register)?;
+        if_match.check(&tag(register.user(id).ok_or_else(|| missing(id))?))
     };
     change(&app, &caller, vec![Command::DeleteUser { id }], IN_PATH, expect).await?;
     app.sign_in.sessions.close_of(id);

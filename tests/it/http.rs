@@ -8,6 +8,7 @@ mod expiry;
 mod oidc;
 mod provider;
 mod recorded;
+mod rights;
 mod roles;
 mod scope_table;
 mod scopes;

@@ -2,9 +2,11 @@
 //!
 //! A job goes on in durable batches of bounded size, so that single changes come between two of them and a disk that
 //! fails leaves whole batches behind; with `all_or_nothing` it is one batch. What becomes of each item is kept until the
-//! job is forgotten. Rights are looked at item by item, under the lock of the change: what lies outside the caller's
-//! scope is told like what is not there. A filter instead of names is looked up once, at the start, among what the caller
-//! may see; so a change of all that is unhealthy does not run after what becomes so meanwhile. Jobs live in memory: a restart forgets them, and what their batches did stays.
+//! job is forgotten. Rights are looked at item by item and as they are then, under the lock of the change: what lies
+//! outside the caller's scope is told like what is not there, and a job whose caller may not sign in any more ends. A
+//! filter instead of names is looked up once, at the start, among what the caller may see; so a change of all that is
+//! unhealthy does not run after what becomes so meanwhile. Jobs live in memory: a restart forgets them, and what their
+//! batches did stays.
 
 mod action;
 mod filter;
@@ -24,9 +26,11 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::body::Given;
 use super::caller::Caller;
+use super::change::sift;
 use super::edit::{Id, NoQuery, location};
 use super::problem::Problem;
 use super::workers::{Places, work};
+use crate::fleet::Register;
 use crate::limits::{BULK_FOUND_MAX, BULK_ITEMS_MAX, BULK_LEFT_OUT_TOLD};
 use crate::wire::id::SensorId;
 
@@ -182,10 +186,10 @@ pub(super) async fn bulk(
     };
     if dry_run {
         let document = work(&app, Places::Api, move |app| {
-            let run = dry(app, &caller, &action, &items, all_or_nothing);
-            DryRun { matched, ..run }
+            let run = dry(app, &caller, &action, &items, all_or_nothing)?;
+            Ok::<_, Problem>(DryRun { matched, ..run })
         });
-        return Ok(Json(document.await?).into_response());
+        return Ok(Json(document.await??).into_response());
     }
     let job = app.jobs.begin(&app, &caller, action.name(), items.len())?;
     let document = job.document();
@@ -208,16 +212,26 @@ fn unfitting(field: &str, wrong: &str, valid: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-field", detail).field(field, valid)
 }
 
-fn dry(app: &App, caller: &Caller, action: &Action, items: &[Item], all_or_nothing: bool) -> DryRun {
-    let register = app.backend.register();
-    let planned = run::Planned::of(&register, caller, action, items);
-    let sifted = register.sift(&planned.commands, caller.actor.clone(), app.clock.unix());
-    let told = planned.told(sifted.refused);
+fn dry(
+    app: &App,
+    caller: &Caller,
+    action: &Action,
+    items: &[Item],
+    all_or_nothing: bool,
+) -> Result<DryRun, Problem> {
+    let mut planned = run::Planned::default();
+    let mut plan = |register: &Register, caller: &Caller| {
+        planned = run::Planned::of(register, caller, action, items);
+        std::mem::take(&mut planned.commands)
+    };
+    let sifted = sift(app, caller, &mut plan, &|_| false);
+    let told = planned.told(sifted.map_err(|error| Problem::not_applied(&error, &[]))?.refused);
     let refused = told.len();
+    let register = app.backend.register();
     let document = |(index, told): &(usize, jobs::Told)| {
         ItemDocument::refused(&register, caller, items[*index].id, told)
     };
-    DryRun {
+    Ok(DryRun {
         action: action.name(),
         total: items.len(),
         matched: None,
@@ -225,5 +239,5 @@ fn dry(app: &App, caller: &Caller, action: &Action, items: &[Item], all_or_nothi
         would_run: refused == 0 || !all_or_nothing && refused < items.len(),
         refused,
         left_out: told.iter().take(BULK_LEFT_OUT_TOLD).map(document).collect(),
-    }
+    })
 }

@@ -9,6 +9,7 @@ use crate::fleet::{Command, Permission, Refusal, Register, Sifted, Target};
 use crate::http::app::App;
 use crate::http::backend::ApplyError;
 use crate::http::caller::Caller;
+use crate::http::change::sift;
 use crate::http::edit::reach_named;
 use crate::http::problem::Problem;
 use crate::limits::BULK_BATCH;
@@ -154,7 +155,7 @@ fn one_batch(
 ) -> Result<(Vec<(SensorId, Outcome)>, bool), ApplyError> {
     let mut planned = Planned::default();
     let (asked, done) = (Cell::new(0), Cell::new(true));
-    let mut plan = |register: &Register| {
+    let mut plan = |register: &Register, caller: &Caller| {
         planned = Planned::of(register, caller, action, items);
         asked.set(planned.commands.len());
         std::mem::take(&mut planned.commands)
@@ -164,7 +165,7 @@ fn one_batch(
         done.set(everything || !all_or_nothing);
         done.get()
     };
-    let sifted = app.backend.sift(&mut plan, &go, caller.actor.clone())?;
+    let sifted = sift(app, caller, &mut plan, &go)?;
     let usual = if done.get() { Outcome::Done } else { Outcome::NotDone };
     let mut outcomes: Vec<(SensorId, Outcome)> = items.iter().map(|item| (item.id, usual.clone())).collect();
     for (index, told) in planned.told(sifted.refused) {

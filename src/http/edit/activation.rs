@@ -59,7 +59,8 @@ async fn issue(
 ) -> Result<Vec<IssuedActivation>, Problem> {
     let job = move |app: &App| {
         let actor = caller.actor.clone();
-        let issued = app.backend.issue_activations(&ids, actor, &|register| expect(register, &caller));
+        let may = |register: &Register| expect(register, &caller.anew(app, register)?);
+        let issued = app.backend.issue_activations(&ids, actor, &may);
         issued.map_err(|error| Problem::not_applied(&error, &[]))
     };
     work(app, Places::Api, job).await?
@@ -194,7 +195,7 @@ pub(in crate::http) async fn response(
             return Err(unfit("wrong-sensor", detail));
         }
         let may = |register: &Register| {
-            editable(register, &caller, id, &if_match)?;
+            editable(register, &caller.anew(app, register)?, id, &if_match)?;
             let kind = register.sensor(id).map(|sensor| sensor.kind);
             if kind == Some(SensorType::OtLocal) { Ok(()) } else { Err(wrong_mode("ot-local")) }
         };

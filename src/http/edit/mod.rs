@@ -28,6 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::app::App;
 use super::caller::Caller;
+use super::change::apply;
 use super::etag::ETag;
 use super::params::{Params, path_id};
 use super::problem::Problem;
@@ -231,8 +232,7 @@ pub(super) async fn change<A: Send + 'static>(
     answer: impl FnOnce(&Register, UnixMillis) -> Result<A, Problem> + Send + 'static,
 ) -> Result<A, Problem> {
     let job = move |app: &App| {
-        let actor = caller.actor.clone();
-        let applied = app.backend.apply(&commands, actor, &|register| expect(register, &caller));
+        let applied = apply(app, &caller, &commands, expect);
         applied.map_err(|error| Problem::not_applied(&error, &[RefusalCode::UnknownWindow]))?;
         answer(&app.backend.register(), app.clock.unix())
     };

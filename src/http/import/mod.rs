@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use super::app::App;
 use super::body;
 use super::caller::Caller;
+use super::change::sift;
 use super::documents::Reference;
 use super::params::Params;
 use super::problem::{Problem, RowFault};
@@ -120,24 +121,20 @@ fn carry_out(
 ) -> Result<ImportedDocument, Problem> {
     let at = app.clock.unix();
     let all = rows.len() + unread.len();
-    let make = |register: &Register| Plan::make(register, caller, manner, rows, unread.clone(), at);
-    let plan = if manner.dry_run {
-        make(&app.backend.register())
-    } else {
-        let mut made = None;
-        let mut plan = |register: &Register| {
-            let plan = made.insert(make(register));
-            if plan.faults.is_empty() || manner.partial { plan.commands() } else { Vec::new() }
-        };
-        // The plan has tried its commands under this very lock: nothing is refused now.
-        let go = |sifted: &Sifted| sifted.refused.is_empty();
-        let sifted = app.backend.sift(&mut plan, &go, caller.actor.clone());
-        let sifted = sifted.map_err(|error| Problem::not_applied(&error, &[]))?;
-        if let Some(refusal) = sifted.refused.first() {
-            return Err(Problem::refused(refusal, &[]));
-        }
-        made.ok_or_else(|| Problem::internal("the import was not planned"))?
+    let mut made = None;
+    let mut plan = |register: &Register, caller: &Caller| {
+        let plan = made.insert(Plan::make(register, caller, manner, rows, unread.clone(), at));
+        let does = !manner.dry_run && (plan.faults.is_empty() || manner.partial);
+        if does { plan.commands() } else { Vec::new() }
     };
+    // The plan has tried its commands under this very lock: nothing is refused now.
+    let go = |sifted: &Sifted| sifted.refused.is_empty();
+    let sifted = sift(app, caller, &mut plan, &go);
+    let sifted = sifted.map_err(|error| Problem::not_applied(&error, &[]))?;
+    if let Some(refusal) = sifted.refused.first() {
+        return Err(Problem::refused(refusal, &[]));
+    }
+    let plan = made.ok_or_else(|| Problem::internal("the import was not planned"))?;
     if !plan.faults.is_empty() && !manner.partial {
         return Err(refused(plan.faults, all));
     }

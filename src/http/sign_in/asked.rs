@@ -12,7 +12,7 @@ use super::forwarded::{X_FORWARDED_FOR, client};
 use super::secrets::{hash, token_hash};
 use super::sessions::Session;
 use super::slowing::source;
-use super::standing::{Over, of_id, of_token};
+use super::standing::{Over, of_begun, of_token};
 use crate::fleet::{Actor, ActorKind, Permission, Register, Target, Token, TokenHash, User};
 use crate::http::MetricsAccess;
 use crate::http::app::App;
@@ -102,14 +102,12 @@ impl Asked {
     fn identify(&self, app: &App, register: &Register, now: Now) -> Result<Option<Caller>, Problem> {
         if let Some(bearer) = self.bearer {
             let known = bearer.ok().and_then(|hash| register.token_of(hash));
-            let token =
-                known.ok_or_else(|| bad_token("it is not known here; it may be deleted or cut off"))?;
+            let token = known.ok_or_else(unknown_token)?;
             return self.by_token(register, token, now).map(Some);
         }
         let Some(cookie) = self.cookie else { return Ok(None) };
-        let ended = || not_signed_in("the session has ended; sign in again");
         let session = app.sign_in.sessions.find(cookie, now.mono).ok_or_else(ended)?;
-        let user = of_id(register, session.user).map_err(|_| ended())?;
+        let user = of_begun(register, &session).map_err(|_| ended())?;
         if self.writes {
             self.check_csrf(&session)?;
         }
@@ -117,10 +115,7 @@ impl Asked {
     }
 
     fn by_token(&self, register: &Register, token: &Token, now: Now) -> Result<Caller, Problem> {
-        let (owner, grants) = of_token(register, token, now.unix).map_err(|why| match why {
-            Over::TokenExpired => bad_token("it has expired; make a new one"),
-            _ => bad_token("its owner may not sign in any more"),
-        })?;
+        let (owner, grants) = of_token(register, token, now.unix).map_err(bad_by)?;
         let stale =
             token.last_used.is_none_or(|used| now.unix.0 - used.0 >= TOKEN_TOUCH_EVERY.as_millis() as i64);
         Ok(Caller {
@@ -240,6 +235,30 @@ fn challenge(problem: Problem) -> Problem {
 
 pub(in crate::http) fn not_signed_in(detail: &str) -> Problem {
     challenge(Problem::new(StatusCode::UNAUTHORIZED, "not-signed-in", detail))
+}
+
+/// Who was let in is nobody any more.
+pub(in crate::http) fn nobody_now(who: &Who, why: Over) -> Problem {
+    if matches!(who, Who::Token { .. }) { bad_by(why) } else { ended() }
+}
+
+/// Why a token is not good.
+fn bad_by(why: Over) -> Problem {
+    match why {
+        Over::TokenDeleted => unknown_token(),
+        Over::TokenExpired => bad_token("it has expired; make a new one"),
+        _ => bad_token("its owner may not sign in any more"),
+    }
+}
+
+/// Nobody is signed in by this session any more.
+fn ended() -> Problem {
+    not_signed_in("the session has ended; sign in again")
+}
+
+/// Nobody is signed in by this token.
+fn unknown_token() -> Problem {
+    bad_token("it is not known here; it may be deleted or cut off")
 }
 
 fn bad_token(why: &str) -> Problem {

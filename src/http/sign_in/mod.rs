@@ -1,8 +1,8 @@
 //! Signing in, and finding out who sends a request.
 //!
 //! Three ways to be somebody: a browser session (cookie), an API token (`Authorization: Bearer`), an identity provider
-//! that ends in a session. All three end in a user of the register, whose grants are read anew for each request: who is
-//! disabled or loses a role is out at once. A token never does more than its owner may now.
+//! that ends in a session. All three end in a user of the register, whose grants are read anew for each request and once
+//! more for each change: who is disabled or loses a role is out at once. A token never does more than its owner may now.
 //!
 //! What is kept of secrets are hashes. What strangers can fill (failures, rates, sessions) has a bound.
 

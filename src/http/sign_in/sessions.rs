@@ -1,6 +1,7 @@
 //! Browser sessions: in memory, bounded, with an end when idle and an end in any case.
 //!
-//! The cookie holds 256 random bits and nothing else; what is kept is their hash. A restart ends all sessions.
+//! The cookie holds 256 random bits and nothing else; what is kept is their hash. A restart ends all sessions,
+//! and another password those of its user.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,17 @@ use crate::limits::{SESSIONS_MAX, SESSIONS_PER_USER_MAX};
 use crate::time::MonoNanos;
 use crate::wire::id::UserId;
 
+/// Tells the password that a user had when a session began from any other, and from none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) struct Fingerprint(Option<TokenHash>);
+
+impl Fingerprint {
+    /// Of what the register keeps of a password: a hash with a salt, another for each that is set.
+    pub(in crate::http) fn of(password: Option<&str>) -> Fingerprint {
+        Fingerprint(password.map(hash))
+    }
+}
+
 /// One session.
 #[derive(Debug)]
 pub(in crate::http) struct Session {
@@ -22,6 +34,8 @@ pub(in crate::http) struct Session {
     pub(in crate::http) user: UserId,
     /// Must come with each request that writes.
     pub(in crate::http) csrf: String,
+    /// Of the password that its user had: with another one the session is over, whoever was to end it.
+    pub(in crate::http) password: Fingerprint,
     begun: MonoNanos,
     used: AtomicU64,
 }
@@ -46,11 +60,13 @@ impl Sessions {
     pub(in crate::http) fn open(
         &self,
         user: UserId,
+        password: Fingerprint,
         now: MonoNanos,
     ) -> Result<(String, Arc<Session>), NoRandom> {
         let (secret, csrf) = (fresh()?, fresh()?);
         let key = hash(&secret);
-        let session = Arc::new(Session { key, user, csrf, begun: now, used: AtomicU64::new(now.0) });
+        let session =
+            Arc::new(Session { key, user, csrf, password, begun: now, used: AtomicU64::new(now.0) });
         let mut open = self.lock();
         let of_user = || open.values().filter(|session| session.user == user);
         if of_user().count() >= SESSIONS_PER_USER_MAX {
@@ -138,6 +154,8 @@ mod tests {
     use super::*;
     use crate::time::MONO_ORIGIN;
 
+    const NONE: Fingerprint = Fingerprint(None);
+
     fn at(minutes: u64) -> MonoNanos {
         MONO_ORIGIN.plus(Duration::from_secs(minutes * 60))
     }
@@ -145,14 +163,14 @@ mod tests {
     #[test]
     fn a_session_ends_when_idle_and_in_any_case() {
         let sessions = Sessions::new(Duration::from_secs(30 * 60), Duration::from_secs(12 * 3_600));
-        let (secret, session) = sessions.open(UserId::from_number(1), at(0)).unwrap();
+        let (secret, session) = sessions.open(UserId::from_number(1), NONE, at(0)).unwrap();
         assert_eq!(session.key, hash(&secret));
         assert_ne!(secret, session.csrf);
         for minute in (29..12 * 60).step_by(29) {
             assert!(sessions.find(session.key, at(minute)).is_some(), "{minute}");
         }
         assert!(sessions.find(session.key, at(12 * 60)).is_none(), "twelve hours are over");
-        let (_, session) = sessions.open(UserId::from_number(1), at(0)).unwrap();
+        let (_, session) = sessions.open(UserId::from_number(1), NONE, at(0)).unwrap();
         assert!(sessions.find(session.key, at(30)).is_none(), "idle");
         assert!(sessions.find(session.key, at(1)).is_none(), "gone for good");
     }
@@ -161,16 +179,16 @@ mod tests {
     fn the_oldest_makes_room() {
         let sessions = Sessions::new(Duration::from_secs(1 << 30), Duration::from_secs(1 << 30));
         let user = UserId::from_number(1);
-        let first = sessions.open(user, at(0)).unwrap().1;
-        let second = sessions.open(user, at(1)).unwrap().1;
+        let first = sessions.open(user, NONE, at(0)).unwrap().1;
+        let second = sessions.open(user, NONE, at(1)).unwrap().1;
         sessions.find(first.key, at(5)).unwrap();
         for minute in 10..10 + SESSIONS_PER_USER_MAX as u64 - 1 {
-            sessions.open(user, at(minute)).unwrap();
+            sessions.open(user, NONE, at(minute)).unwrap();
         }
         assert!(sessions.find(first.key, at(100)).is_some(), "it was used since");
         assert!(sessions.find(second.key, at(100)).is_none());
         for number in 2..SESSIONS_MAX as u64 + 100 {
-            sessions.open(UserId::from_number(number), at(200)).unwrap();
+            sessions.open(UserId::from_number(number), NONE, at(200)).unwrap();
         }
         assert_eq!(sessions.lock().len(), SESSIONS_MAX);
         assert!(sessions.find(first.key, at(200)).is_none());

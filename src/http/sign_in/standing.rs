@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sessions::{Session, Sessions};
+use super::sessions::{Fingerprint, Session, Sessions};
 use crate::fleet::{Grant, Permission, Register, Role, Scope, Token, User};
 use crate::http::app::App;
 use crate::http::caller::{Caller, Who};
@@ -53,13 +53,20 @@ pub(super) fn of_id(register: &Register, id: UserId) -> Result<&User, Over> {
     }
 }
 
+/// The user of a session, who is let in and has the password that it began with.
+pub(super) fn of_begun<'r>(register: &'r Register, session: &Session) -> Result<&'r User, Over> {
+    let user = of_id(register, session.user)?;
+    let same = session.password == Fingerprint::of(user.password.as_deref());
+    if same { Ok(user) } else { Err(Over::SessionEnded) }
+}
+
 fn of_session<'r>(
     register: &'r Register,
     sessions: &Sessions,
     session: &Session,
     now: MonoNanos,
 ) -> Result<&'r User, Over> {
-    let user = of_id(register, session.user)?;
+    let user = of_begun(register, session)?;
     if sessions.left(session, now).is_zero() {
         return Err(Over::SessionExpired);
     }
@@ -124,8 +131,14 @@ impl Standing {
     }
 }
 
-fn grants_now(app: &App, register: &Register, who: &Who, now: Now) -> Result<Vec<Grant>, Over> {
-    let grants = match who {
+/// What somebody who was let in may do as the register has it.
+pub(in crate::http) fn grants_of(
+    app: &App,
+    register: &Register,
+    who: &Who,
+    now: Now,
+) -> Result<Vec<Grant>, Over> {
+    Ok(match who {
         Who::Nobody => Vec::new(),
         Who::User { session, .. } => {
             of_session(register, &app.sign_in.sessions, session, now.mono)?.grants.clone()
@@ -135,7 +148,11 @@ fn grants_now(app: &App, register: &Register, who: &Who, now: Now) -> Result<Vec
             of_id(register, *owner)?;
             of_token(register, register.token(*id).ok_or(Over::TokenDeleted)?, now.unix)?.1
         }
-    };
+    })
+}
+
+fn grants_now(app: &App, register: &Register, who: &Who, now: Now) -> Result<Vec<Grant>, Over> {
+    let grants = grants_of(app, register, who, now)?;
     let sees = grants.iter().any(|grant| grant.role.may(Permission::View));
     if sees { Ok(grants) } else { Err(Over::NoGrants) }
 }

@@ -22,7 +22,11 @@ pub fn with_provider(provider: &Provider, secret: &Path) -> impl FnOnce(&mut Con
 
 /// What a browser has after it began: the cookie, and where the provider sends it.
 pub fn begin(rig: &Rig, provider: &Provider, to: &str) -> (String, String) {
-    let begun = rig.send_with("GET", &format!("/api/v1/sign-in/oidc?to={to}"), &[], None);
+    begin_at(rig, provider, &format!("/api/v1/sign-in/oidc?to={to}"))
+}
+
+fn begin_at(rig: &Rig, provider: &Provider, path: &str) -> (String, String) {
+    let begun = rig.send_with("GET", path, &[], None);
     assert_eq!(begun.status, 303, "{begun:?}");
     let set = begun.header("set-cookie").unwrap();
     assert!(set.contains("HttpOnly; SameSite=Lax"), "{set}");
@@ -71,13 +75,25 @@ fn groups_at_the_provider_are_roles_here() {
     let other = session(&rig, &finish(&rig, &begin(&rig, &provider, "/")));
     assert_eq!(other["user"]["name"], "other@example.com");
 
+    // Who loses all groups is refused, and what their tokens could do they can't do any more.
+    let path = format!("/api/v1/users/{}", who["user"]["id"].as_str().unwrap());
+    assert_eq!(rig.get(&path).json()["grants"], json!([{"role": "administrator"}]));
     provider.state.lock().unwrap().claims = json!({"groups": ["tourists"]});
     let refused = finish(&rig, &begin(&rig, &provider, "/"));
     assert_eq!((refused.status, refused.json()["code"].as_str()), (403, Some("no-grants")));
+    assert_eq!(rig.get(&path).json()["grants"], json!([]));
     provider.state.lock().unwrap().claims = json!({});
-    let path = format!("/api/v1/users/{}", who["user"]["id"].as_str().unwrap());
     assert_eq!(rig.send("PATCH", &path, Some(&json!({"disabled": true}))).status, 200);
     assert_eq!(finish(&rig, &begin(&rig, &provider, "/")).json()["code"], "user-disabled");
+}
+
+#[test]
+fn who_does_not_say_where_to_go_comes_to_a_page_that_is_there() {
+    let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start());
+    let rig = Rig::start_with(with_provider(&provider, &folder.path().join("secret")));
+    let done = finish(&rig, &begin_at(&rig, &provider, "/api/v1/sign-in/oidc"));
+    let to = done.body.split("content=\"0;url=").nth(1).and_then(|rest| rest.split('"').next());
+    assert_eq!(rig.send_with("GET", to.unwrap(), &[], None).status, 200, "{}", done.body);
 }
 
 #[test]
