@@ -136,7 +136,7 @@ pub(super) async fn sensors(
 
 fn page(app: &App, grants: &[Grant], asked: params::Asked, paging: &params::Paging) -> Result<Page, Problem> {
     let fields = asked.fields;
-    let query = asked.resolve(&app.backend.register(), grants)?;
+    let query = asked.resolve(&app.backend.grid(), grants)?;
     // Engine time begins anew with each run.
     let run = (query.sort == SortBy::LastConnected).then_some(app.run);
     let cursors = Cursors::of("sensors", (&query, run));
@@ -182,7 +182,7 @@ pub(super) fn chosen(
     wanted: Wanted,
     most: usize,
 ) -> Result<(Vec<SensorId>, usize), Problem> {
-    let filter = wanted.resolve(&app.backend.register(), grants)?;
+    let filter = wanted.resolve(&app.backend.grid(), grants)?;
     let query = Query { filter, sort: SortBy::Name, descending: false };
     let Outcome { hits, total, .. } = found(app, grants, &query, None, most, false);
     Ok((hits.into_iter().map(|hit| hit.id).collect(), total))

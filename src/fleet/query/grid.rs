@@ -208,6 +208,11 @@ impl Grid {
         rows.map(|row| (row.id, row.subscription, &row.name, &*row.about))
     }
 
+    /// Subscriptions with their folded names, in no promised order.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (SubscriptionId, &Arc<str>)> {
+        self.subscriptions.iter().map(|(id, name)| (*id, name))
+    }
+
     /// Zones with their sites, subscriptions and folded names, in no promised order.
     pub fn zones(&self) -> impl Iterator<Item = (ZoneId, SiteId, SubscriptionId, &Arc<str>)> {
         let rows = self.zones.rows.iter().flatten();

@@ -59,7 +59,7 @@ pub(super) async fn file(
     let fields = asked.fields;
     let begun = download::begin(app, &caller, "sensors", format).await?;
     let hits = work(app, Places::Api, move |app| {
-        let query = asked.resolve(&app.backend.register(), &caller.grants)?;
+        let query = asked.resolve(&app.backend.grid(), &caller.grants)?;
         Ok(super::found(app, &caller.grants, &query, None, usize::MAX, false).hits)
     });
     let mut export = Export { hits: hits.await??, at: 0, begun: false, format, fields };

@@ -1,8 +1,13 @@
 //! Parameters of a list of sensors.
 
+use std::iter::Take;
+use std::str::FromStr;
+
+use ahash::{AHashMap, AHashSet};
+
 use super::item::Fields;
-use crate::fleet::query::{Filter, Health, Query, SortBy, TagTest, VersionTest};
-use crate::fleet::{Grant, Register, ThreatIntelMode};
+use crate::fleet::query::{Filter, Grid, Health, Query, SortBy, TagTest, VersionTest};
+use crate::fleet::{Grant, ThreatIntelMode};
 use crate::health::CATALOGUE;
 use crate::http::documents;
 use crate::http::params::Params;
@@ -76,9 +81,9 @@ impl Asked {
         Ok(Asked { wanted, sort, descending, fields })
     }
 
-    pub(super) fn resolve(self, register: &Register, grants: &[Grant]) -> Result<Query, Problem> {
+    pub(super) fn resolve(self, grid: &Grid, grants: &[Grant]) -> Result<Query, Problem> {
         let Asked { wanted, sort, descending, .. } = self;
-        Ok(Query { filter: wanted.resolve(register, grants)?, sort, descending })
+        Ok(Query { filter: wanted.resolve(grid, grants)?, sort, descending })
     }
 }
 
@@ -135,49 +140,78 @@ impl Wanted {
         self.filter == Filter::default() && places.iter().all(|names| names.is_empty())
     }
 
-    /// Names of places become ids; only what the caller may see has a name.
-    pub(super) fn resolve(self, register: &Register, grants: &[Grant]) -> Result<Filter, Problem> {
+    /// Names of places become ids; only what the caller may see has a name. The names are folded once, and the places
+    /// gone through once, however many names there are.
+    pub(super) fn resolve(self, grid: &Grid, grants: &[Grant]) -> Result<Filter, Problem> {
         let Wanted { mut filter, sites, zones, subscriptions } = self;
-        let sees_site = |id: SiteId, subscription| sees(grants, id, subscription);
-        let seen_sites = || register.sites().filter(|site| sees_site(site.id, site.subscription));
-        filter.sites = ids::<SiteId>("site", &sites, &|name| {
-            seen_sites().filter(|site| alike(&site.name, name)).map(|site| site.id).collect()
-        })?;
-        filter.zones = ids::<ZoneId>("zone", &zones, &|name| {
-            let zones = seen_sites().flat_map(|site| register.zones_of(site.id));
-            zones.filter(|zone| alike(&zone.name, name)).map(|zone| zone.id).collect()
-        })?;
-        filter.subscriptions = ids::<SubscriptionId>("subscription", &subscriptions, &|name| {
-            let seen = |id| register.sites_of(id).any(|site| sees_site(site.id, id));
-            let named = register.subscriptions().filter(|subscription| alike(&subscription.name, name));
-            named.map(|subscription| subscription.id).filter(|&id| seen(id)).collect()
-        })?;
+        let seen = |site, subscription| sees(grants, site, subscription);
+        let mut named = Named::<SiteId>::of(&sites);
+        for (id, subscription, name, _) in named.looks(grid.sites()) {
+            named.note(name, id, || seen(id, subscription));
+        }
+        filter.sites = named.ids("site")?;
+        let mut named = Named::<ZoneId>::of(&zones);
+        for (id, site, subscription, name) in named.looks(grid.zones()) {
+            named.note(name, id, || seen(site, subscription));
+        }
+        filter.zones = named.ids("zone")?;
+        let mut named = Named::<SubscriptionId>::of(&subscriptions);
+        let sites = named.looks(grid.sites()).filter(|(id, of, ..)| seen(*id, *of));
+        let with_sites: AHashSet<SubscriptionId> = sites.map(|(_, of, ..)| of).collect();
+        for (id, name) in named.looks(grid.subscriptions()) {
+            named.note(name, id, || with_sites.contains(&id));
+        }
+        filter.subscriptions = named.ids("subscription")?;
         Ok(filter)
     }
 }
 
-fn alike(name: &str, wanted: &str) -> bool {
-    name.to_lowercase() == wanted.to_lowercase()
+/// What a parameter says: ids as they are, and names with what has them.
+struct Named<'w, I> {
+    written: &'w [String],
+    /// By folded name.
+    found: AHashMap<String, Vec<I>>,
 }
 
-fn ids<I: std::str::FromStr>(
-    parameter: &str,
-    written: &[String],
-    named: &dyn Fn(&str) -> Vec<I>,
-) -> Result<Vec<I>, Problem> {
-    let mut all = Vec::new();
-    for text in written {
-        if let Ok(id) = text.parse() {
-            all.push(id);
-            continue;
-        }
-        let found = named(text);
-        if found.is_empty() {
-            return Err(Problem::bad_value(parameter, text, &format!("the id or the name of a {parameter}")));
-        }
-        all.extend(found);
+impl<'w, I: FromStr + Copy + Ord> Named<'w, I> {
+    fn of(written: &'w [String]) -> Named<'w, I> {
+        let names = written.iter().filter(|text| text.parse::<I>().is_err());
+        Named { written, found: names.map(|name| (name.to_lowercase(), Vec::new())).collect() }
     }
-    Ok(all)
+
+    /// Those to look at: none when no name is given.
+    fn looks<P: Iterator>(&self, places: P) -> Take<P> {
+        let most = if self.found.is_empty() { 0 } else { usize::MAX };
+        places.take(most)
+    }
+
+    fn note(&mut self, name: &str, id: I, seen: impl FnOnce() -> bool) {
+        if let Some(ids) = self.found.get_mut(name)
+            && seen()
+        {
+            ids.push(id);
+        }
+    }
+
+    /// In the order in which they were written.
+    fn ids(mut self, parameter: &str) -> Result<Vec<I>, Problem> {
+        let mut all = Vec::new();
+        for text in self.written {
+            if let Ok(id) = text.parse() {
+                all.push(id);
+                continue;
+            }
+            let Some(found) = self.found.get_mut(&text.to_lowercase()).filter(|found| !found.is_empty())
+            else {
+                let valid = format!("the id or the name of a {parameter}");
+                return Err(Problem::bad_value(parameter, text, &valid));
+            };
+            // Cursors hold a hash of the ids: the same whatever the order in which they were found.
+            found.sort_unstable();
+            all.extend_from_slice(found);
+        }
+        Ok(all)
+    }
 }
 
 /// All values of a parameter, with commas between or repeated.
@@ -253,4 +287,77 @@ fn sort(params: &mut Params) -> Result<(SortBy, bool), Problem> {
     let bad =
         || Problem::bad_value("sort", &text, &format!("one of {}, with or without `-` in front", names()));
     Ok((found.ok_or_else(bad)?, descending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Actor, Command, Register, Role, Scope};
+    use crate::time::{Clock, SystemClock, UnixMillis};
+
+    fn resolved(grid: &Grid, scope: Scope, query: &str) -> Result<Filter, Problem> {
+        let asked = Asked::read(&mut Params::parse(Some(query)).unwrap()).unwrap();
+        asked.resolve(grid, &[Grant { role: Role::Reader, scope }]).map(|query| query.filter)
+    }
+
+    /// Two subscriptions with so many sites each, called the same in both, with a zone each.
+    fn grid(sites: u64) -> Grid {
+        let mut commands = Vec::new();
+        for owner in [1, 2] {
+            let subscription = SubscriptionId::from_number(owner);
+            commands.push(Command::AddSubscription { id: subscription, name: format!("Owner {owner}") });
+            for number in 0..sites {
+                let (site, zone) = (owner * 1_000_000 + number, owner * 1_000_000 + number);
+                let (id, name) = (SiteId::from_number(site), format!("Werk \u{d6}st {number}"));
+                commands.push(Command::AddSite { id, subscription, name });
+                commands.push(Command::AddZone {
+                    id: ZoneId::from_number(zone),
+                    site: id,
+                    name: "Halle".into(),
+                });
+            }
+        }
+        let mut register = Register::new();
+        let batch = register.apply(&commands, Actor::system("test"), UnixMillis(0)).unwrap();
+        register.fold(&batch).unwrap();
+        Grid::of(&register)
+    }
+
+    #[test]
+    fn names_stand_for_all_places_in_sight_that_have_them() {
+        let grid = grid(3);
+        let site = |owner: u64, number: u64| SiteId::from_number(owner * 1_000_000 + number);
+        let (one, all) = (Scope::Subscription(SubscriptionId::from_number(1)), Scope::All);
+        let query = format!("site=werk%20%C3%B6ST%202,{},WERK%20%C3%96ST%200", site(2, 1));
+        assert_eq!(
+            resolved(&grid, all, &query).unwrap().sites,
+            [site(1, 2), site(2, 2), site(2, 1), site(1, 0), site(2, 0)],
+            "in the order of the request, whatever the case"
+        );
+        assert_eq!(resolved(&grid, one, "site=werk%20%C3%B6st%202").unwrap().sites, [site(1, 2)]);
+        assert_eq!(resolved(&grid, all, "zone=halle").unwrap().zones.len(), 6);
+        assert_eq!(resolved(&grid, one, "zone=HALLE").unwrap().zones.len(), 3);
+        let owners = |scope| resolved(&grid, scope, "subscription=owner%201").map(|f| f.subscriptions);
+        assert_eq!(owners(Scope::Site(site(1, 0))).unwrap(), [SubscriptionId::from_number(1)]);
+        for (scope, query) in [
+            (one, "subscription=Owner%202"),
+            (Scope::Site(site(2, 0)), "subscription=Owner%201"),
+            (Scope::Site(site(2, 0)), "site=Werk%20%C3%96st%201"),
+            (all, "site=Werk%20%C3%96st%201,nowhere"),
+        ] {
+            assert_eq!(resolved(&grid, scope, query).unwrap_err().code(), "bad-parameter", "{query}");
+        }
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "how long it takes")]
+    fn a_hundred_names_are_one_pass() {
+        let grid = grid(10_000);
+        let names: Vec<String> = (0..FILTER_VALUES_MAX).map(|n| format!("werk%20%C3%B6st%20{n}")).collect();
+        let clock = SystemClock::start();
+        let begun = clock.mono();
+        let found = resolved(&grid, Scope::All, &format!("site={}", names.join(","))).unwrap();
+        println!("{} names among 20,000 sites: {:?}", names.len(), clock.mono().since(begun));
+        assert_eq!(found.sites.len(), 2 * FILTER_VALUES_MAX);
+    }
 }
