@@ -40,7 +40,7 @@ pub(super) struct App {
     /// The certificate of HTTPS; none = plain HTTP.
     pub(super) tls: Option<Arc<Tls>>,
     /// Answers to requests that may be sent again.
-    pub(super) answers: Answers,
+    pub(super) answers: Arc<Answers>,
     /// Bulk changes, under way and finished.
     pub(super) jobs: Jobs,
     /// Places for requests with large bodies.
@@ -86,7 +86,7 @@ impl App {
             connections,
             workers: Workers::default(),
             pages: Pages::default(),
-            answers: Answers::default(),
+            answers: Arc::default(),
             sign_in: SignIn::new(config),
             oidc,
             tls,

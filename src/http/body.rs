@@ -4,18 +4,22 @@
 //! is told and not passed over. A refusal names the field by its path (`items[3].name`) and what would be right.
 
 use std::future::poll_fn;
+use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use hyper::body::Body as _;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
+use super::app::App;
 use super::problem::{Problem, shown};
+use super::workers::{Places, work};
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_STALL_TIMEOUT, HTTP_BODY_TIMEOUT};
 
 /// The JSON body of a request.
@@ -26,14 +30,27 @@ pub(super) struct Given<T>(pub(super) T);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyMax(pub(super) usize);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Given<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Given<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Given<T>, Problem> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Given<T>, Problem> {
         is_json(request.headers())?;
         let bytes = read(request).await?;
-        parse(&bytes).map(Given)
+        beside_sockets(app, bytes, |bytes: &[u8]| parse::<T>(bytes)).await?.map(Given)
     }
+}
+
+/// Does something with a body. A large one costs some milliseconds for each megabyte, which no other connection waits
+/// for: it is done by a worker.
+pub(super) async fn beside_sockets<T: Send + 'static>(
+    app: &Arc<App>,
+    bytes: Bytes,
+    job: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if bytes.len() <= HTTP_BODY_BYTES_MAX {
+        return Ok(job(&bytes));
+    }
+    work(app, Places::Api, move |_| job(&bytes)).await
 }
 
 /// The whole body of a request, as bytes.
@@ -167,10 +184,46 @@ fn taken_apart(text: &str) -> (&'static str, Option<&str>, String) {
     if let Some((from, to)) = quoted(text, "missing field `") {
         return ("missing-field", text.get(from..to), "a value for it".to_owned());
     }
+    if text.starts_with(TOO_MANY) {
+        return ("too-many", None, expected.unwrap_or_default());
+    }
     if let Some((from, to)) = quoted(text, "duplicate field `") {
         return ("bad-field", text.get(from..to), "it once".to_owned());
     }
     ("bad-field", None, expected.unwrap_or_else(|| "what the description of the API says".to_owned()))
+}
+
+/// What a list with too many items is told as.
+const TOO_MANY: &str = "too many items";
+
+/// A list of at most `MOST` items: it is read no further than the first one too many, whatever follows.
+pub(super) struct AtMost<const MOST: usize, T>(pub(super) Vec<T>);
+
+impl<'de, const MOST: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<MOST, T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<AtMost<MOST, T>, D::Error> {
+        struct Items<const MOST: usize, T>(PhantomData<T>);
+
+        impl<'de, const MOST: usize, T: Deserialize<'de>> Visitor<'de> for Items<MOST, T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a list of at most {MOST} items")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut given: A) -> Result<Vec<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = given.next_element()? {
+                    if items.len() == MOST {
+                        let told = format_args!("{TOO_MANY}, expected at most {MOST} items");
+                        return Err(A::Error::custom(told));
+                    }
+                    items.push(item);
+                }
+                Ok(items)
+            }
+        }
+        reader.deserialize_seq(Items::<MOST, T>(PhantomData)).map(AtMost)
+    }
 }
 
 /// For a field that can be left out (`None`), cleared with `null` (`Some(None)`) or given.

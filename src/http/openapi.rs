@@ -157,7 +157,12 @@ const REFUSALS: [(u16, &str, &str); 14] = [
     (403, "NotAllowed", "Who is signed in may not do this; `detail` names the role that may"),
     (404, "NotFound", "Nothing has this id, as far as the caller may see"),
     (408, "TooSlow", "The body did not come in time"),
-    (409, "Conflict", "The present state is in the way, or the same `Idempotency-Key` is under way"),
+    (
+        409,
+        "Conflict",
+        "The present state is in the way; or the same `Idempotency-Key` is under way, or was answered with a secret \
+            that is not kept",
+    ),
     (412, "Stale", "It was changed since it was read: `If-Match` names another `ETag` than the present one"),
     (413, "TooLarge", "The body is too large"),
     (415, "NotJson", "The `Content-Type` is none that this takes, such as application/json"),
@@ -168,7 +173,12 @@ const REFUSALS: [(u16, &str, &str); 14] = [
     ),
     (429, "TooManyRequests", "Too many requests; `Retry-After` says when the next one is welcome"),
     (500, "Internal", "Something failed in the server; its log says what"),
-    (503, "Busy", "Workers or the store are not to be had now; `Retry-After` says when to try again"),
+    (
+        503,
+        "Busy",
+        "Workers or the store are not to be had now; `Retry-After` says when to try again. `outcome-unknown`: it \
+            was begun, goes on, and may be done by now",
+    ),
     (507, "NoRoom", "The server has no room for it; `detail` says what makes some"),
 ];
 
@@ -261,7 +271,7 @@ fn complete(described: &mut Value, path: &str, operation: &Operation) {
     if keyed {
         headers.push((
             "Idempotency-Key",
-            "The same request with the same key is done once, and answered the same",
+            "The same request with the same key is done once, and answered the same; an answer with a secret is not kept",
         ));
     }
     if described["responses"].get("412").is_some() {

@@ -193,6 +193,14 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(1)
     }
 
+    /// What was begun takes longer than an answer may. Not [`Problem::busy`]: it goes on, so sending it again blindly
+    /// could do it twice.
+    pub(super) fn outcome_unknown() -> Problem {
+        let detail = "this takes longer than an answer may; it goes on, and whether it was done is not known yet: \
+            look at what it is about before sending it again";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown", detail)
+    }
+
     /// Something of ours failed.
     pub(super) fn internal(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)

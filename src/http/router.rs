@@ -51,6 +51,8 @@ pub(super) struct Operation {
     pub(super) access: Access,
     /// Largest body that it takes; zero when it takes none.
     pub(super) body_max: usize,
+    /// Its answer holds something that is shown this once.
+    secret: bool,
     answer: MethodRouter<Arc<App>>,
 }
 
@@ -73,7 +75,8 @@ pub(super) fn route<const N: usize>(
 
 /// Reads; HEAD is answered by it too.
 pub(super) fn get<T: 'static>(access: Access, handler: impl Handler<T, Arc<App>>) -> Operation {
-    Operation { method: Method::GET, access, body_max: 0, answer: axum::routing::get(handler) }
+    let answer = axum::routing::get(handler);
+    Operation { method: Method::GET, access, body_max: 0, secret: false, answer }
 }
 
 macro_rules! writing {
@@ -81,7 +84,7 @@ macro_rules! writing {
         $(#[$meta])*
         pub(super) fn $name<T: 'static>(access: Access, handler: impl Handler<T, Arc<App>>) -> Operation {
             let answer = on(MethodFilter::$method, handler);
-            Operation { method: Method::$method, access, body_max: HTTP_BODY_BYTES_MAX, answer }
+            Operation { method: Method::$method, access, body_max: HTTP_BODY_BYTES_MAX, secret: false, answer }
         }
     )+};
 }
@@ -101,6 +104,12 @@ impl Operation {
     /// Takes a body of many items.
     pub(super) fn large(mut self, body_max: usize) -> Operation {
         self.body_max = body_max;
+        self
+    }
+
+    /// Its answer holds something that is shown this once: it is not kept for who asks again.
+    pub(super) fn secret(mut self) -> Operation {
+        self.secret = true;
         self
     }
 }
@@ -129,8 +138,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
     for Route { path, operations, .. } in table() {
         let mut methods = MethodRouter::new();
-        for Operation { access, body_max, answer, .. } in operations {
-            let gate = Gate { app: Arc::clone(&app), access, body_max };
+        for Operation { access, body_max, secret, answer, .. } in operations {
+            let gate = Gate { app: Arc::clone(&app), access, body_max, secret };
             let answer = answer
                 .route_layer(DefaultBodyLimit::max(body_max))
                 .route_layer(middleware::from_fn_with_state(gate, through));
@@ -171,6 +180,7 @@ struct Gate {
     app: Arc<App>,
     access: Access,
     body_max: usize,
+    secret: bool,
 }
 
 async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
@@ -187,11 +197,11 @@ async fn through(State(gate): State<Gate>, mut request: Request, next: Next) -> 
         sign_in::touch(&gate.app, &caller, id);
     }
     request.extensions_mut().insert(BodyMax(gate.body_max));
-    let key = Arc::clone(&caller.key);
+    let asking = idempotency::Asking::of(&caller, gate.secret);
     request.extensions_mut().insert(caller);
     // Answers to strangers may carry a session; none of them is kept.
     if request.method() == Method::POST && gate.access != Access::Public {
-        idempotency::once(&gate.app, &key, request, next).await
+        idempotency::once(&gate.app, asking, request, next).await
     } else {
         next.run(request).await
     }

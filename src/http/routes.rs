@@ -1,7 +1,8 @@
 //! The one table of what the HTTP side answers: path, name under which it is counted, methods, and who may.
 //!
-//! A new resource is a row here, its name in [`crate::export::table::ROUTES`], and its operations in
-//! [`super::openapi`]. A route without a permission can't be written down.
+//! A new resource is a row here, its name in [`crate::export::table::ROUTES`], its operations in [`super::openapi`], and
+//! who may use them once more in `tests/it/http/roles.rs`. A route without a permission can't be written down. One whose
+//! answer holds a secret says so (`secret()`), so that the answer is not kept.
 
 use super::bulk::{self, jobs};
 use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites, subscriptions, zones};
@@ -106,12 +107,16 @@ pub(super) fn table() -> Vec<Route> {
             "sensor_steps",
             [post(Needs(EditFleet), lifecycle::reactivate)],
         ),
-        route("/api/v1/activations", "activation", [post(Needs(EditFleet), activation::many)]),
-        route("/api/v1/sensors/{id}/activation", "activation", [post(Needs(EditFleet), activation::file)]),
+        route("/api/v1/activations", "activation", [post(Needs(EditFleet), activation::many).secret()]),
+        route(
+            "/api/v1/sensors/{id}/activation",
+            "activation",
+            [post(Needs(EditFleet), activation::file).secret()],
+        ),
         route(
             "/api/v1/sensors/{id}/activation-command",
             "activation",
-            [post(Needs(EditFleet), activation::command)],
+            [post(Needs(EditFleet), activation::command).secret()],
         ),
         route("/api/v1/sensors/{id}/response", "activation", [post(Needs(EditFleet), activation::response)]),
         route("/api/v1/sensors/{id}/revoke", "sensor_steps", [post(Needs(EditFleet), lifecycle::revoke)]),
@@ -215,7 +220,11 @@ pub(super) fn table() -> Vec<Route> {
                 delete(NeedsAll(ManageAccess), users::remove),
             ],
         ),
-        route("/api/v1/tokens", "tokens", [get(SignedIn, tokens::list), post(SignedIn, tokens::add)]),
+        route(
+            "/api/v1/tokens",
+            "tokens",
+            [get(SignedIn, tokens::list), post(SignedIn, tokens::add).secret()],
+        ),
         route("/api/v1/audit", "audit", [get(Needs(ReadAudit), audit::audit)]),
         route("/api/v1/backup", "backups", [post(NeedsAll(ManageServer), backups::make)]),
         route("/api/v1/backups", "backups", [get(NeedsAll(ManageServer), backups::list)]),

@@ -3,10 +3,17 @@
 //! Locks, the store and long lists are waited for here only. There is a bound on what is worked out at once, and
 //! on the wait for a place; metrics and readiness have places of their own, so that they are there when the API
 //! is busy.
+//!
+//! What has begun can't be taken back: a change that waits for a slow disk is made, whoever stopped waiting for it. So
+//! a client that is sent away after the longest time of an answer is told that the outcome is not known yet, which is
+//! not the same as busy: busy means that nothing was begun. Where somebody keeps the answer for who asks again
+//! ([`super::idempotency`]), it is waited for to its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::app::App;
 use super::counters::count;
@@ -43,8 +50,18 @@ impl Default for Workers {
     }
 }
 
+tokio::task_local! {
+    /// Set where the answer is wanted whenever it comes.
+    static TO_THE_END: ();
+}
+
+/// Within this, work is waited for however long it takes.
+pub(super) async fn to_the_end<F: Future>(answering: F) -> F::Output {
+    TO_THE_END.scope((), answering).await
+}
+
 /// Works something out on a thread that may wait. A job that takes longer than an answer may keeps its place
-/// until it is done; the client is told at once.
+/// until it is done; the client is told at once, unless [`to_the_end`] is asked for.
 pub(super) async fn work<T: Send + 'static>(
     app: &Arc<App>,
     places: Places,
@@ -65,12 +82,18 @@ pub(super) async fn work<T: Send + 'static>(
         let _place = place;
         job(&app)
     });
-    match tokio::time::timeout(HTTP_ANSWER_TIMEOUT, working).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "an HTTP answer could not be worked out");
-            Err(Problem::internal("the answer could not be worked out; the log says why"))
-        }
-        Err(_) => Err(Problem::busy()),
-    }
+    worked_out(working, HTTP_ANSWER_TIMEOUT).await
+}
+
+/// What comes of work, within `patience`.
+pub(super) async fn worked_out<T>(working: JoinHandle<T>, patience: Duration) -> Result<T, Problem> {
+    let done = if TO_THE_END.try_with(|()| ()).is_ok() {
+        working.await
+    } else {
+        tokio::time::timeout(patience, working).await.map_err(|_| Problem::outcome_unknown())?
+    };
+    done.map_err(|error| {
+        tracing::error!(%error, "an HTTP answer could not be worked out");
+        Problem::internal("the answer could not be worked out; the log says why")
+    })
 }

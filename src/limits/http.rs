@@ -30,15 +30,17 @@ pub const HTTP_LARGE_BODIES_MAX: usize = 4;
 pub const IDEMPOTENCY_KEEP: Duration = Duration::from_secs(24 * 3_600);
 /// Longest idempotency key.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
-/// Idempotency keys known at once, of all callers. About 1 KB each with the usual answer; beyond it the oldest is
-/// forgotten.
+/// Idempotency keys known at once, of all callers. About 1 KB each with the usual answer; beyond it the oldest of who
+/// has most is forgotten.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 4_096;
-/// Idempotency keys of one caller, who pushes out none but their own.
-pub const IDEMPOTENCY_KEYS_PER_CALLER_MAX: usize = 512;
+/// Idempotency keys of one user, their tokens' included. Beyond it their own oldest is forgotten.
+pub const IDEMPOTENCY_KEYS_PER_OWNER_MAX: usize = 512;
 /// Largest answer that is kept for a key.
 pub const IDEMPOTENCY_ANSWER_BYTES_MAX: usize = 64 * 1_024;
-/// Answers kept for keys, together; beyond it the oldest are forgotten.
+/// Answers kept for keys, together; beyond it the oldest of who has most are forgotten.
 pub const IDEMPOTENCY_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Answers kept for the keys of one user. Beyond it their own oldest are forgotten.
+pub const IDEMPOTENCY_BYTES_PER_OWNER_MAX: usize = 2 * 1_024 * 1_024;
 /// Memory of one password hash, in KiB. Argon2id with 19 MiB and two passes: about 30 ms of one core, and what OWASP
 /// asks for at least.
 pub const ARGON2_MEMORY_KIB: u32 = 19 * 1_024;
@@ -124,7 +126,9 @@ pub const JOB_WORKERS: usize = 1;
 const _: () = assert!(BACKUP_ANSWER_WAIT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
 const _: () = assert!(HTTP_BODY_STALL_TIMEOUT.as_secs() < HTTP_BODY_TIMEOUT.as_secs());
 const _: () = assert!(HTTP_BODY_TIMEOUT.as_secs() < HTTP_ANSWER_TIMEOUT.as_secs());
-const _: () = assert!(IDEMPOTENCY_KEYS_PER_CALLER_MAX < IDEMPOTENCY_KEYS_MAX);
+const _: () = assert!(IDEMPOTENCY_KEYS_PER_OWNER_MAX < IDEMPOTENCY_KEYS_MAX);
+const _: () = assert!(IDEMPOTENCY_ANSWER_BYTES_MAX < IDEMPOTENCY_BYTES_PER_OWNER_MAX);
+const _: () = assert!(IDEMPOTENCY_BYTES_PER_OWNER_MAX < IDEMPOTENCY_BYTES_MAX);
 const _: () = assert!(JOBS_PER_CALLER_MAX < JOBS_MAX);
 // A row is at most a site, what is said of it, a zone, a sensor, and what is said of that.
 const _: () = assert!(IMPORT_ROWS_MAX * 5 <= super::COMMANDS_PER_BATCH_MAX);

@@ -24,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::app::App;
-use super::body::Given;
+use super::body::{AtMost, Given};
 use super::caller::Caller;
 use super::change::sift;
 use super::edit::{Id, NoQuery, location};
@@ -47,7 +47,7 @@ pub(super) struct GivenBulk {
     action: ActionName,
     /// Ids of sensors; for `rename` objects with `id` and `name`. At most 10,000. Either this or `filter`.
     #[schema(value_type = Option<Vec<GivenItemSchema>>, max_items = 10_000)]
-    items: Option<Vec<GivenItem>>,
+    items: Option<AtMost<BULK_ITEMS_MAX, GivenItem>>,
     /// All sensors that these parameters of the list of sensors find when it starts, at most 50,000. Not for `rename`.
     #[schema(value_type = Option<filter::Described>)]
     filter: Option<GivenFilter>,
@@ -154,12 +154,12 @@ pub(super) async fn bulk(
 ) -> Result<Response, Problem> {
     let GivenBulk { action, items, filter, all, at_most, arguments, dry_run, all_or_nothing } = given;
     let (action, items, matched) = match (items, filter) {
-        (Some(items), None) => {
+        (Some(AtMost(items)), None) => {
             let unfit = [("all", all), ("at_most", at_most.is_some())].into_iter().find(|(_, there)| *there);
             if let Some((field, _)) = unfit {
                 return Err(unfitting(field, "it belongs to `filter`", "it with `filter` alone"));
             }
-            let items: Vec<Item> = named(items)?;
+            let items: Vec<Item> = items.into_iter().map(|GivenItem(item)| item).collect();
             (Action::read(action, arguments, &items)?, items, None)
         }
         (None, Some(filter)) => {
@@ -196,15 +196,6 @@ pub(super) async fn bulk(
     let at = location(&format!("/api/v1/jobs/{}", document.id()));
     run::start(&app, caller, job, action, items, all_or_nothing);
     Ok((StatusCode::ACCEPTED, [at], Json(document)).into_response())
-}
-
-fn named(items: Vec<GivenItem>) -> Result<Vec<Item>, Problem> {
-    if items.len() > BULK_ITEMS_MAX {
-        let detail = format!("`items` has {} items; give at most {BULK_ITEMS_MAX}", items.len());
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", detail)
-            .field("items", format!("at most {BULK_ITEMS_MAX} items")));
-    }
-    Ok(items.into_iter().map(|GivenItem(item)| item).collect())
 }
 
 fn unfitting(field: &str, wrong: &str, valid: &str) -> Problem {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::http::body::parse;
+use crate::http::body::{AtMost, parse};
 use crate::http::problem::{Problem, RowFault, shown};
 use crate::limits::IMPORT_ROWS_MAX;
 
@@ -107,10 +107,8 @@ fn too_many() -> Problem {
 }
 
 fn of_json(bytes: &[u8]) -> Result<Rows, Problem> {
-    let items: Vec<&RawValue> = parse(bytes)?;
-    if items.len() > IMPORT_ROWS_MAX {
-        return Err(too_many());
-    }
+    // Not taken apart yet: what is wrong in one does not end the others.
+    let AtMost(items) = parse::<AtMost<IMPORT_ROWS_MAX, &RawValue>>(bytes)?;
     let (mut rows, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
     for (item, line) in items.into_iter().zip(1..) {
         match parse::<Row>(item.get().as_bytes()) {
@@ -262,5 +260,12 @@ mod tests {
         assert_eq!((rows.len(), faults.len()), (1, 3));
         assert_eq!((faults[0].line, &*faults[0].column, faults[0].code), (2, "nmae", "unknown-field"));
         assert!(of_json(b"{}").is_err());
+        let fits = format!("[7{}]", ",7".repeat(IMPORT_ROWS_MAX - 1));
+        assert_eq!(of_json(fits.as_bytes()).unwrap().1.len(), IMPORT_ROWS_MAX);
+        // What follows the first one too many is not even looked at.
+        let broken = format!("[7{}, no JSON", ",7".repeat(IMPORT_ROWS_MAX));
+        let refused = of_json(broken.as_bytes()).unwrap_err();
+        assert_eq!((refused.code(), refused.named()), ("too-many", "body"));
+        assert_eq!(refused.valid(), format!("at most {IMPORT_ROWS_MAX} items"));
     }
 }
