@@ -14,10 +14,11 @@ use super::{
     At, MuteDocument, NoQuery, Thing, Time, WindowDocument, change, gone, location, reach, sensor_tag, show,
     sites,
 };
-use crate::fleet::{Command, Mute, Permission, Quiet, Register};
+use crate::fleet::{Change, Command, Edit, Mute, Permission, Quiet, Register};
 use crate::http::app::App;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
+use crate::http::change::change as change_for_batch;
 use crate::http::etag::IfMatch;
 use crate::http::params::path_id;
 use crate::http::problem::Problem;
@@ -30,6 +31,9 @@ trait Quietable: Thing {
 
     fn quiet(self, register: &Register) -> Option<&Quiet>;
 
+    /// What a change leaves it with, when it is of this.
+    fn quiet_after(self, change: &Change) -> Option<&Quiet>;
+
     fn check(self, register: &Register, if_match: &IfMatch) -> Result<(), Problem>;
 }
 
@@ -38,6 +42,11 @@ impl Quietable for SensorId {
 
     fn quiet(self, register: &Register) -> Option<&Quiet> {
         register.sensor(self).map(|sensor| &sensor.more.quiet)
+    }
+
+    fn quiet_after(self, change: &Change) -> Option<&Quiet> {
+        let Change::Sensor(Edit { after: Some(after), .. }) = change else { return None };
+        (after.id == self).then_some(&after.more.quiet)
     }
 
     fn check(self, register: &Register, if_match: &IfMatch) -> Result<(), Problem> {
@@ -50,6 +59,11 @@ impl Quietable for SiteId {
 
     fn quiet(self, register: &Register) -> Option<&Quiet> {
         register.site(self).map(|site| &site.about.quiet)
+    }
+
+    fn quiet_after(self, change: &Change) -> Option<&Quiet> {
+        let Change::Site(Edit { after: Some(after), .. }) = change else { return None };
+        (after.id == self).then_some(&after.about.quiet)
     }
 
     fn check(self, register: &Register, if_match: &IfMatch) -> Result<(), Problem> {
@@ -153,16 +167,13 @@ async fn add_window<T: Quietable>(
     let Some(place) = at.place() else { return Err(Problem::internal("no place")) };
     let GivenWindow { from: Time(from), until: Time(until), reason } = given;
     let may = move |register: &Register, caller: &Caller| reach(caller, register, Permission::EditFleet, at);
-    let answer = move |register: &Register, _| {
-        // Numbers grow: the greatest is the one that was just made.
-        let windows = at.quiet(register).map_or(&[][..], |quiet| &quiet.windows);
-        let newest = windows.iter().max_by_key(|window| window.id);
-        newest
-            .map(WindowDocument::of)
-            .ok_or_else(|| Problem::not_found("maintenance window", "of this request", "; it was removed"))
-    };
     let command = Command::AddWindow { place, from, until, reason };
-    let made = change(app, caller, vec![command], may, answer).await?;
+    // Of the batch, not of the register: there somebody else's may be the newest by now.
+    let batch = change_for_batch(app, &caller, vec![command], &[], may).await?;
+    let left = batch.changes.iter().find_map(|change| at.quiet_after(change));
+    // Numbers grow: the greatest is the one that was made.
+    let newest = left.and_then(|quiet| quiet.windows.iter().max_by_key(|window| window.id));
+    let made = newest.map(WindowDocument::of).ok_or_else(|| Problem::internal("the window is not there"))?;
     let path = format!("/api/v1/{}/{at}/windows/{}", T::BELOW, made.id);
     Ok((StatusCode::CREATED, [location(&path)], Json(made)).into_response())
 }

@@ -235,3 +235,30 @@ fn another_password_is_another_version_of_a_user() {
     assert_eq!(change(before).status, 412, "who meant the first password is told");
     assert_eq!(rig.get(path).header("etag"), changed.header("etag"));
 }
+
+#[test]
+fn who_plans_a_maintenance_window_is_told_of_their_own() {
+    let rig = Rig::start();
+    let (subscription, site) = (SubscriptionId::fresh(), SiteId::fresh());
+    let commands = [
+        Command::AddSubscription { id: subscription, name: "Contoso".into() },
+        Command::AddSite { id: site, subscription, name: "Lyon".into() },
+    ];
+    rig.server.apply(&commands, Actor::command_line("test")).unwrap();
+    let path = format!("/api/v1/sites/{site}/windows");
+    let plan = |reason: String| {
+        let body = json!({"from": "2098-01-01T00:00:00Z", "until": "2098-01-01T08:00:00Z", "reason": reason});
+        let made = rig.send("POST", &path, Some(&body));
+        assert_eq!((made.status, &made.json()["reason"]), (201, &json!(reason)), "{made:?}");
+        made.header("location").unwrap().to_owned()
+    };
+    let mut places: Vec<String> = std::thread::scope(|scope| {
+        let plan = &plan;
+        let each = |who| move || (0..4).map(|one| plan(format!("works {who}.{one}"))).collect::<Vec<_>>();
+        let planning: Vec<_> = (0..4).map(|who| scope.spawn(each(who))).collect();
+        planning.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    places.sort();
+    places.dedup();
+    assert_eq!(places.len(), 16, "each is somewhere else");
+}
