@@ -143,6 +143,11 @@ async fn report_until_told_to_stop(
     if config.interfaces.is_empty() {
         tracing::warn!("no interface is monitored, so no traffic is reported; name them with --interface");
     }
+    // It may come later, or be a slip of the pen.
+    let there = config.host.interfaces();
+    for missing in config.interfaces.iter().filter(|name| !there.contains(name)) {
+        tracing::warn!("interface {missing} is not there (yet); there are {}", there.join(", "));
+    }
     let agent = agent::Agent::start(config, clock).map_err(start_failure)?;
     let reporting = Reporter::new(form, config, agent.sensor(), clock).run(agent.heartbeats(), agent.link());
     tokio::pin!(reporting);

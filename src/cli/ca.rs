@@ -10,7 +10,7 @@ use super::Failure;
 use super::settings::Settings;
 use crate::config::duration;
 use crate::fleet::{Actor, Command, Register};
-use crate::identity::{ClientIdentity, PeerIdentity, Revocations, Serial};
+use crate::identity::{ClientIdentity, PeerIdentity, Revocations, Serial, file_name};
 use crate::live::SensorType;
 use crate::server::data::DataDir;
 use crate::server::enlist::Enlistment;
@@ -221,7 +221,8 @@ impl Work {
     }
 
     fn issue(&self, identity: PeerIdentity, name: &str, issue: Issuing) -> Result<(), Failure> {
-        let folder = issue.out.unwrap_or_else(|| PathBuf::from(file_name(name)));
+        let folder =
+            issue.out.unwrap_or_else(|| PathBuf::from(file_name(name, "identity", char::is_alphanumeric)));
         let made: ClientIdentity =
             self.data.authority.issue(identity, issue.life, self.clock.unix()).map_err(Failure::failed)?;
         made.write(&folder).map_err(Failure::failed)?;
@@ -272,11 +273,4 @@ pub(super) fn list(register: &Register, as_json: bool) {
 
 fn say(as_json: bool, text: &str, json: serde_json::Value) {
     if as_json { println!("{json}") } else { println!("{text}") }
-}
-
-/// A name as a folder's name: nothing that a path could misread.
-pub(super) fn file_name(name: &str) -> String {
-    let safe = |c: char| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
-    let text: String = name.chars().map(safe).take(64).collect();
-    if text.chars().all(|c| c == '-') { "identity".into() } else { text }
 }

@@ -35,7 +35,7 @@ const ROOT: &str = "root.pem";
 const ROOT_KEY: &str = "root.key";
 const INTERMEDIATE: &str = "intermediate.pem";
 const SERVER: &str = "server.pem";
-const TRUST: &str = "trust.pem";
+pub(super) const TRUST: &str = "trust.pem";
 
 /// The authority could not be made, opened or used.
 #[derive(Debug, thiserror::Error)]

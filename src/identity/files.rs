@@ -8,6 +8,15 @@ use std::path::{Path, PathBuf};
 /// Largest file that identity reads: a revocation list of [`REVOKED_MAX`](crate::limits::REVOKED_MAX) entries.
 const FILE_BYTES_MAX: u64 = 256 * 1_024 * 1_024;
 
+/// A name that people gave as a file's or folder's: letters as this says, digits, `-` and `_`, so nothing that a path
+/// could misread. `otherwise`: what it is called when no such character is in it. Letters are a question of where the
+/// name goes: any of them on a disk, ASCII only in an HTTP header.
+pub fn file_name(name: &str, otherwise: &str, letter: fn(char) -> bool) -> String {
+    let safe = |c: char| if letter(c) || c == '-' || c == '_' { c } else { '-' };
+    let text: String = name.chars().map(safe).take(64).collect();
+    if text.chars().all(|c| c == '-') { otherwise.to_owned() } else { text }
+}
+
 /// A file of ours that could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -20,6 +29,12 @@ pub enum FileError {
         what: &'static str,
         /// The system's answer.
         source: io::Error,
+    },
+    /// A folder that no server's authority is in.
+    #[error("{} has no certificate authority in it; name the data directory of the server with --data-dir", path.display())]
+    NoAuthority {
+        /// The data directory.
+        path: PathBuf,
     },
     /// The file is there and is not what it should be.
     #[error("{} is not usable: {problem}; restore it from a backup, or move it away to start anew", path.display())]

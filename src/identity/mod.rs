@@ -34,7 +34,7 @@ pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, 
 
 pub use activation::{ActivationError, ActivationFile, ActivationResponse, read_trust};
 pub use detached::{SignatureCheck, VouchedFile};
-pub use files::FileError;
+pub use files::{FileError, file_name};
 pub use signed::{
     SelfSignedFile, SignedError, SignedFile, from_base64url, sha256, to_base64url, verify, verify_self_signed,
 };

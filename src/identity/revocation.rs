@@ -36,10 +36,13 @@ pub struct Revocations {
 
 impl Revocations {
     /// Reads `data/identity/revoked.json`; none revoked when there is no such file. A file that can't be read
-    /// stops the start: forgetting a revocation would let a stolen key in.
+    /// stops the start: forgetting a revocation would let a stolen key in. A folder without an authority is refused:
+    /// what is revoked there is revoked nowhere.
     pub fn open(data: &Path) -> Result<Revocations, FileError> {
         let folder = data.join(super::authority::FOLDER);
-        files::make_folder(&folder)?;
+        if !folder.join(super::authority::TRUST).is_file() {
+            return Err(FileError::NoAuthority { path: data.to_owned() });
+        }
         let path = folder.join("revoked.json");
         let revoked = read(&path)?;
         Ok(Revocations { path, writer: Mutex::new(()), revoked: RwLock::new(revoked) })

@@ -319,6 +319,14 @@ fn revocations_are_remembered_and_never_forgotten_by_damage() {
 }
 
 #[test]
+fn nothing_is_revoked_where_no_authority_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Revocations::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("no certificate authority") && error.contains("--data-dir"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "and nothing is made");
+}
+
+#[test]
 fn of_many_who_revoke_at_once_no_serial_is_lost() {
     let rig = rig();
     let serial = |number: u8| Serial::from_be_bytes(&[1, number]).unwrap();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::fleet::{CommandError, FleetService};
 use crate::fleet::{Actor, Batch, Change, Command, Register, Sensor, TokenHash};
 use crate::identity::{
-    ActivationError, ActivationFile, ActivationResponse, Authority, AuthorityError, sha256, to_base64url,
+    ActivationError, ActivationFile, ActivationResponse, Authority, AuthorityError, file_name, sha256,
+    to_base64url,
 };
 use crate::limits::ACTIVATION_LIFE;
 use crate::live::SensorType;
@@ -206,7 +207,7 @@ impl Activations {
             expires_at,
             generation,
         };
-        let name = format!("{}-activation.json", file_name(&sensor.name));
+        let name = format!("{}-activation.json", name_in_headers(&sensor.name));
         let bytes = self.authority.sign_file(&name, ActivationFile::MEDIA_TYPE, &file.payload(), now)?;
         Ok(IssuedFile { sensor: sensor.id, name, bytes, expires_at, generation })
     }
@@ -261,11 +262,9 @@ fn issued(batch: &Batch, id: SensorId) -> Option<&Sensor> {
     of_it.next()
 }
 
-/// A name as a file's name: nothing that a path could misread.
-fn file_name(name: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '-' };
-    let text: String = name.chars().map(safe).take(64).collect();
-    if text.chars().all(|c| c == '-') { "sensor".into() } else { text }
+/// A sensor's name as that of a file, which HTTP headers carry too.
+fn name_in_headers(name: &str) -> String {
+    file_name(name, "sensor", |c| c.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]
@@ -283,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_file_is_named_after_its_sensor_and_nothing_else() {
-        assert_eq!(file_name("press 4"), "press-4");
-        assert_eq!(file_name("../../etc/passwd"), "------etc-passwd");
-        assert_eq!(file_name("プレス"), "sensor");
+        assert_eq!(name_in_headers("press 4"), "press-4");
+        assert_eq!(name_in_headers("../../etc/passwd"), "------etc-passwd");
+        assert_eq!(name_in_headers("プレス"), "sensor");
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::paint::clean;
-use crate::cli::{Failure, ca, exit, logging, verify};
+use crate::cli::{Failure, exit, logging, verify};
 use crate::config::{Log, LogFormat};
 use crate::identity::{
-    ActivationError, ActivationFile, ClientIdentity, IdentityFolder, PeerIdentity, TrustBundle,
+    ActivationError, ActivationFile, ClientIdentity, IdentityFolder, PeerIdentity, TrustBundle, file_name,
     from_base64url,
 };
 use crate::limits::{ACTIVATION_FILE_BYTES_MAX, CERTIFICATE_BACKDATE};
@@ -72,7 +72,10 @@ impl Activate {
         let bytes = self.bytes()?;
         let trust = self.trust.as_deref().map(TrustBundle::read).transpose().map_err(Failure::failed)?;
         let file = ActivationFile::read(&bytes, trust.as_ref(), clock.unix())?;
-        let out = self.out.clone().unwrap_or_else(|| PathBuf::from(ca::file_name(&file.name)));
+        let out = self
+            .out
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(file_name(&file.name, "identity", char::is_alphanumeric)));
         let folder = IdentityFolder::new(std::path::absolute(&out).map_err(Failure::failed)?);
         self.tell(&format!(
             "sensor {:?} ({}), {}, of {:?} / {:?}",

@@ -30,6 +30,15 @@ impl HostPaths {
     pub fn under(root: &Path) -> HostPaths {
         HostPaths { proc: root.join("proc"), sys: root.join("sys") }
     }
+
+    /// Network interfaces that are there now, by name.
+    pub fn interfaces(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.sys.join("class/net")).into_iter().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
 }
 
 /// Counters of one interface, as the kernel keeps them.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::host::{Probe, text};
-use crate::process::run;
+use crate::process::{Program, run};
 
 const CONFIG: Option<i32> = Some(78);
 
@@ -56,6 +56,16 @@ fn what_cannot_be_is_said_in_one_line() {
     assert!(line.contains("nothing: No such file") && line.contains("readable TOML"), "{line}");
     assert_eq!(code, CONFIG);
     assert_eq!(run(&["agent", "--serve", "x"]).0, Some(64));
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_told_and_waited_for() {
+    let probe = Probe::register();
+    let identity = text(&probe.identity);
+    let arguments = ["agent", "--server", "127.0.0.1:1", "--identity", &identity, "--interface", "eth-none"];
+    let mut agent = Program::start(&arguments);
+    let said = agent.until_said("what is missing", |line| line.contains("eth-none").then(|| line.to_owned()));
+    assert!(said.contains("WARN") && said.contains("there are") && said.contains("lo"), "{said}");
 }
 
 #[test]
