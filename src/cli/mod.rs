@@ -13,6 +13,7 @@ mod demo;
 mod load;
 mod logging;
 mod paint;
+mod recover;
 mod serve;
 mod settings;
 mod store;
@@ -64,10 +65,14 @@ enum Command {
     Ca(ca::Ca),
     /// Back a data directory up, restore it, check it, show how it was
     Store(store::StoreCommand),
+    /// Give a user a new password, while no server runs: when the only one is forgotten
+    Recover(recover::Recover),
     /// Drive a server with many sensors and gateways, and say what it cost
     Load(Box<load::Load>),
     /// Check that a file was signed by the server and is unchanged
     Verify(verify::Verify),
+    /// Make the first administrator with the link that the server printed, and sign in
+    Setup(client::Setup),
     /// Sign in at a server, and keep a token in a profile
     Login(client::Login),
     /// Make the profile's token void
@@ -144,6 +149,21 @@ impl Failure {
         Failure { code, message, document: Some(document) }
     }
 
+    /// Whether the server refused it with one of these codes.
+    fn is_problem(&self, codes: &[&str]) -> bool {
+        let code = self.document.as_ref().and_then(|document| document["code"].as_str());
+        code.is_some_and(|code| codes.contains(&code))
+    }
+
+    /// The same end, told after what happened before it.
+    fn before(mut self, text: &str) -> Failure {
+        self.message = format!("{text}\n{}", self.message);
+        if let Some(document) = self.document.as_mut().and_then(serde_json::Value::as_object_mut) {
+            document.insert("done_before".to_owned(), text.into());
+        }
+        self
+    }
+
     /// An end without a word, and in order: nobody reads any more.
     fn quiet() -> Failure {
         Failure { code: 0, message: String::new(), document: None }
@@ -183,8 +203,10 @@ pub fn main() -> ExitCode {
         Command::Agent(agent) => agent.run(),
         Command::Ca(ca) => ca.run(),
         Command::Store(store) => store.run(),
+        Command::Recover(recover) => recover.run(),
         Command::Load(load) => load.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Setup(setup) => setup.run(),
         Command::Login(login) => login.run(),
         Command::Logout(logout) => logout.run(),
         Command::Sensors(sensors) => sensors.run(),

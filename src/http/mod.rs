@@ -81,6 +81,7 @@ pub use backend::{
 pub use problem::Problem;
 pub use sign_in::SignInConfig;
 pub use sign_in::oidc::OidcConfig;
+pub use sign_in::passwords::new_password_hash;
 pub use sign_in::secrets::{NoRandom, new_token};
 pub use tls::{Certificate, CertificateSource};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::{Command, Grant, Register, Role, Scope, Token, User};
+use crate::fleet::{Command, Grant, Register, Role, Scope, Token, User, UserEdit};
 use crate::http::{NoRandom, new_token};
 use crate::time::UnixMillis;
 use crate::wire::id::{TokenId, UserId};
@@ -49,4 +49,19 @@ pub fn token_commands(
     };
     commands.push(Command::AddToken { token });
     Ok((commands, secret))
+}
+
+/// The command that lets the user `name` in again, with the password of this hash; as administrator of everything too, if
+/// so wanted. `None`: there is no such user.
+pub fn recovery_command(
+    register: &Register,
+    name: &str,
+    hash: String,
+    administrator: bool,
+) -> Option<Command> {
+    let user = register.user_named(name)?;
+    let all = Grant { role: Role::Administrator, scope: Scope::All };
+    let grants = administrator.then(|| user.grants.iter().copied().chain([all]).collect());
+    let edit = UserEdit { password: Some(Some(hash)), grants, disabled: Some(false), ..UserEdit::default() };
+    Some(Command::EditUser { id: user.id, edit })
 }

@@ -49,6 +49,11 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        Program::of(command)
+    }
+
+    /// Starts this command.
+    pub fn of(mut command: Command) -> Program {
         let streams = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("the program starts");
         let said = Arc::<Mutex<Vec<String>>>::default();

@@ -137,6 +137,9 @@ pub(super) struct Changing {
     yes: bool,
 }
 
+/// What else there is to do than to say yes.
+const DRY_RUN: &str = "; --dry-run shows what would happen";
+
 /// What is done to sensors.
 pub(super) struct Change<'c> {
     /// As `POST /api/v1/bulk` has it.
@@ -196,7 +199,7 @@ impl Chosen {
                 [one] => format!("`{}`", one.name),
                 many => counted(many.len() as u64),
             };
-            client.confirm(&format!("{who} will be {}. Go on?", change.done), changing.yes)?;
+            client.confirm(&format!("{who} will be {}. Go on?", change.done), changing.yes, DRY_RUN)?;
         }
         match found.as_slice() {
             [one] if !changing.dry_run => {
@@ -234,7 +237,7 @@ fn change_found(
         if changing.dry_run {
             return try_out(client, change, &tried);
         }
-        client.confirm(&format!("{} will be {}. Go on?", counted(total), change.done), false)?;
+        client.confirm(&format!("{} will be {}. Go on?", counted(total), change.done), false, DRY_RUN)?;
         body["at_most"] = json!(total);
     }
     let begun = ask(client, body, false)?;
@@ -263,7 +266,7 @@ fn ask(client: &Client, mut body: Value, dry_run: bool) -> Result<Value, Failure
 /// Says what a dry run found.
 fn try_out(client: &mut Client, change: &Change<'_>, tried: &Value) -> Result<(), Failure> {
     let left_out = tried["left_out"].as_array().map_or(&[][..], Vec::as_slice);
-    left_out.iter().try_for_each(|item| refused(client, item))?;
+    left_out.iter().for_each(|item| refused(client, item));
     let more = tried["refused"].as_u64().unwrap_or(0).saturating_sub(left_out.len() as u64);
     if more > 0 {
         client.note(&format!("and {more} more are left out"));
@@ -285,9 +288,12 @@ fn carry_out(client: &mut Client, change: &Change<'_>, begun: &Value) -> Result<
             Ok(())
         })?;
     }
-    told.iter().try_for_each(|item| refused(client, item))?;
+    told.iter().for_each(|item| refused(client, item));
     let text = format!("{} of {} sensors are {}", job["done"], job["total"], change.done);
-    client.done(&text, &job)?;
+    let mut document = job.clone();
+    // For programs one document says it all, as in a dry run.
+    document["left_out"] = json!(told);
+    client.done(&text, &document)?;
     match job["state"].as_str() {
         Some("done") if left_out == 0 => Ok(()),
         Some("done") => Err(Failure::told(
@@ -307,11 +313,11 @@ fn carry_out(client: &mut Client, change: &Change<'_>, begun: &Value) -> Result<
 }
 
 /// The name that people know it by.
-fn refused(client: &mut Client, item: &Value) -> Result<(), Failure> {
+fn refused(client: &Client, item: &Value) {
     let name = item["name"].as_str().or(item["id"].as_str()).unwrap_or_default();
     let text = |field: &str| problem::shown(item[field].as_str().unwrap_or_default());
     let message = format!("`{}` is left out: {} [{}]", clean(name), text("detail"), text("code"));
-    client.warn(&message, item)
+    client.note(&message);
 }
 
 const JOBS: &str = "/api/v1/jobs";

@@ -12,7 +12,8 @@ use super::find::{Found, SENSOR};
 use super::http::{Call, Content, Method};
 use super::sensors::One;
 use super::{Client, problem};
-use crate::cli::Failure;
+use crate::cli::{Failure, exit};
+use crate::identity::file_name;
 use crate::limits::{CLIENT_FILE_BYTES_MAX, CLIENT_ROWS_SHOWN};
 
 /// Flags of `sensors activation`.
@@ -41,36 +42,72 @@ impl Activation {
             ));
             return client.done(&command, &document);
         }
-        let safe = |c: char| if c.is_alphanumeric() || "-_".contains(c) { c } else { '-' };
-        let named =
-            || PathBuf::from(format!("{}.activation", found.name.chars().map(safe).collect::<String>()));
-        activate(client, &found, &self.out.unwrap_or_else(named))
+        let named = || {
+            PathBuf::from(format!("{}.activation", file_name(&found.name, "sensor", char::is_alphanumeric)))
+        };
+        let out = NewFile::create(&self.out.unwrap_or_else(named))?;
+        activate(client, &found, out)
     }
 }
 
-/// Makes the activation file of a sensor, and writes it. The place is made before the file: each makes those before
-/// void.
-pub(super) fn activate(client: &mut Client, found: &Found, out: &Path) -> Result<(), Failure> {
-    let call = Call::new(Method::Post, found.path(SENSOR) + "/activation");
-    if out.as_os_str() == "-" {
-        let bytes = client.http.bytes(&call)?;
-        return client.out.raw(&bytes);
+/// A new file that only its owner may read. It is made before what goes into it, because that is made once: an
+/// activation file makes those before void, a token's secret is told this once. If nothing comes, it is gone again.
+pub(super) struct NewFile {
+    path: PathBuf,
+    /// `None`: standard output.
+    file: Option<fs::File>,
+    filled: bool,
+}
+
+impl NewFile {
+    /// Makes it; `-` is standard output. What is there already is not written over.
+    pub(super) fn create(path: &Path) -> Result<NewFile, Failure> {
+        let path = path.to_owned();
+        if path.as_os_str() == "-" {
+            return Ok(NewFile { path, file: None, filled: true });
+        }
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = opened.map_err(|error| wrong_place(&path, &error))?;
+        Ok(NewFile { path, file: Some(file), filled: false })
     }
-    let wrong =
-        |error: std::io::Error| Failure::failed(format!("{}: {error}; give another place", out.display()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(out).map_err(wrong)?;
-    let made = client.http.bytes(&call);
-    let written = made.and_then(|bytes| file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(wrong));
-    if let Err(failure) = written {
-        let _ = fs::remove_file(out);
-        return Err(failure);
+
+    /// Where it is; `None`: standard output.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|_| self.path.as_path())
     }
-    let document = json!({ "id": found.id, "name": found.name, "file": out });
+
+    /// Puts this into it, durably.
+    pub(super) fn fill(&mut self, client: &mut Client, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(file) = &mut self.file else { return client.out.raw(bytes) };
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        written.map_err(|error| wrong_place(&self.path, &error))?;
+        self.filled = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.filled {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn wrong_place(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {error}; give another place", path.display()))
+}
+
+/// Makes the activation file of a sensor, and writes it.
+pub(super) fn activate(client: &mut Client, found: &Found, mut out: NewFile) -> Result<(), Failure> {
+    let made = client.http.bytes(&Call::new(Method::Post, found.path(SENSOR) + "/activation"))?;
+    out.fill(client, &made)?;
+    let Some(file) = out.path() else { return Ok(()) };
+    let document = json!({ "id": found.id, "name": found.name, "file": file });
+    let shown = file.display();
     let text = format!(
-        "the activation file of `{}` is {}; on its host: fleetpulse agent activate {}",
-        found.name,
-        out.display(),
-        out.display()
+        "the activation file of `{}` is {shown}; on its host: fleetpulse agent activate {shown}",
+        found.name
     );
     client.done(&text, &document)
 }
@@ -124,7 +161,13 @@ impl Import {
             count("sites"),
             count("zones")
         );
-        client.done(&text, &document)
+        client.done(&text, &document)?;
+        if self.partial && left_out > 0 && count("sensors") == 0 {
+            let message = "every row was left out";
+            let document = json!({ "code": "nothing-made", "detail": message, "left_out": left_out });
+            return Err(Failure::told(exit::REFUSED, message.to_owned(), document));
+        }
+        Ok(())
     }
 }
 
@@ -144,7 +187,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let most = CLIENT_FILE_BYTES_MAX + 1;
     let read = match path.as_os_str() == "-" {
-        true => std::io::stdin().take(most).read_to_end(&mut bytes),
+        true => super::stdin::take("the file")?.take(most).read_to_end(&mut bytes),
         false => fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)),
     };
     read.map_err(|error| wrong(&error))?;

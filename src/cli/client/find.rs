@@ -120,7 +120,8 @@ impl Client {
     ) -> Result<Option<Found>, Failure> {
         if let Ok(id) = text.parse::<uuid::Uuid>() {
             let id = id.hyphenated().to_string();
-            return Ok(Some(Found { name: id.clone(), id }));
+            let found = Found { name: id.clone(), id };
+            return self.is_there(kind, &found, narrow).map(|there| there.then_some(found));
         }
         let mut call = Call::get(kind.path);
         for (name, value) in narrow {
@@ -151,6 +152,21 @@ impl Client {
         }
     }
 
+    /// Whether what has this id stands where it is looked for. Without a place nobody needs to ask: what is done with it
+    /// says so.
+    fn is_there(
+        &self,
+        kind: Kind,
+        found: &Found,
+        narrow: &[(&'static str, String)],
+    ) -> Result<bool, Failure> {
+        if narrow.is_empty() {
+            return Ok(true);
+        }
+        let document = self.http.call(&Call::get(found.path(kind)))?.body;
+        Ok(narrow.iter().all(|(place, id)| document[*place]["id"] == id.as_str()))
+    }
+
     /// That there is none, and what to do.
     pub(super) fn none(&self, kind: Kind, text: &str, next: &str) -> Failure {
         let (one, text) = (kind.one, clean(text));
@@ -179,7 +195,7 @@ impl Client {
     }
 
     pub(super) fn delete_found(&mut self, kind: Kind, found: &Found, yes: bool) -> Result<(), Failure> {
-        self.confirm(&format!("Delete the {} `{}`?", kind.one, found.name), yes)?;
+        self.confirm(&format!("Delete the {} `{}`?", kind.one, found.name), yes, "")?;
         self.http.call(&Call::new(Method::Delete, found.path(kind)))?;
         let document = serde_json::json!({ "id": found.id, "name": found.name });
         self.done(&format!("{} `{}` is deleted", kind.one, found.name), &document)

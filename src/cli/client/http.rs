@@ -140,10 +140,6 @@ impl Http {
         Ok(Http { agent: config.build().into(), target, what: what.to_owned() })
     }
 
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
     /// Sends it; gives the answer if it is a success.
     pub(super) fn open(&self, call: &Call) -> Result<Response<Body>, Failure> {
         let mut call = call.clone();
@@ -203,14 +199,15 @@ impl Http {
         if bytes.is_empty() {
             return Ok(Answer { headers, body: Value::Null });
         }
-        let body = serde_json::from_slice(&bytes).map_err(|_| {
-            let url = &self.target.url;
-            let what = &self.what;
-            Failure::failed(format!(
-                "{what}: {url} does not answer as a Fleetpulse server; is the address right?"
-            ))
-        })?;
-        Ok(Answer { headers, body })
+        // Every document of the API is an object.
+        match serde_json::from_slice(&bytes) {
+            Ok(body @ Value::Object(_)) => Ok(Answer { headers, body }),
+            _ => {
+                let (what, url) = (&self.what, &self.target.url);
+                let why = "does not answer as a Fleetpulse server; is the address right?";
+                Err(Failure::failed(format!("{what}: {url} {why}")))
+            }
+        }
     }
 
     /// All items of a list, page by page, until `each` has had `most` of them. True when there would be more.

@@ -28,7 +28,9 @@ mod profile;
 mod progress;
 mod quiet;
 mod sensors;
+mod setup;
 mod sites;
+mod stdin;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -44,10 +46,12 @@ pub(super) use events::Events;
 pub(super) use jobs::Jobs;
 pub(super) use login::{Login, Logout};
 pub(super) use messages::Messages;
+pub(super) use password::Password;
 pub(super) use people::{Tokens, Users};
 pub(super) use places::{Gateways, Subscriptions, Zones};
 pub(super) use policy::Policy;
 pub(super) use sensors::Sensors;
+pub(super) use setup::Setup;
 pub(super) use sites::Sites;
 
 use self::cell::Column;
@@ -55,7 +59,7 @@ use self::http::{Call, Http};
 use self::output::{Format, List, Out};
 use self::profile::{Secret, Target, check_token, is_private, read_token};
 use super::Failure;
-use crate::limits::{CLIENT_ITEMS_MAX, TOKEN_FILE_BYTES_MAX};
+use crate::limits::CLIENT_ITEMS_MAX;
 
 /// Environment variables that are the client's and no key of the server's configuration.
 pub(super) const VARIABLES: [&str; 5] =
@@ -100,20 +104,19 @@ impl Remote {
     fn format(&self) -> Format {
         self.output.unwrap_or(if self.json { Format::Json } else { Format::Table })
     }
+
+    /// Errors are JSON when answers are.
+    fn told(&self, done: Result<(), Failure>) -> Result<(), Failure> {
+        done.map_err(|failure| if self.format().is_json() { failure.into_json() } else { failure })
+    }
 }
 
 /// The token in a file, on standard input (`-`), or in the environment.
 fn token_given(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
     match file {
-        Some(path) if path.as_os_str() == "-" => {
-            let mut line = String::new();
-            let stdin = std::io::Read::take(std::io::stdin(), TOKEN_FILE_BYTES_MAX);
-            let read = std::io::BufReader::new(stdin).read_line(&mut line);
-            read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
-            check_token(line.trim())
-                .map(Some)
-                .map_err(|wrong| Failure::config(format!("standard input: {wrong}")))
-        }
+        Some(path) if path.as_os_str() == "-" => check_token(stdin::line("the token")?.trim())
+            .map(Some)
+            .map_err(|wrong| Failure::config(format!("standard input: {wrong}"))),
         Some(path) => read_token(path).map(Some),
         None => {
             let Some(token) = std::env::var_os("FLEETPULSE_TOKEN").filter(|token| !token.is_empty()) else {
@@ -150,17 +153,16 @@ pub(super) struct Client {
     out: Out,
 }
 
-/// Does a command. Errors are JSON when its answers are.
+/// Does a command.
 pub(super) fn run(
     remote: &Remote,
     what: &str,
     work: impl FnOnce(&mut Client) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let format = remote.format();
     let done = Target::find(remote)
         .and_then(|target| Http::new(target, what))
-        .and_then(|http| work(&mut Client { http, out: Out::new(format) }));
-    done.map_err(|failure| if format.is_json() { failure.into_json() } else { failure })
+        .and_then(|http| work(&mut Client { http, out: Out::new(remote.format()) }));
+    remote.told(done)
 }
 
 impl Client {
@@ -213,29 +215,19 @@ impl Client {
         lines.iter().for_each(|line| self.note(line));
     }
 
-    /// One of many did not go well: for people on standard error, for programs among the answers.
-    fn warn(&mut self, text: &str, document: &Value) -> Result<(), Failure> {
-        if self.out.format().is_json() {
-            return self.out.done(text, document);
-        }
-        eprintln!("fleetpulse: {text}");
-        Ok(())
-    }
-
     /// Says what was done.
     fn done(&mut self, sentence: &str, document: &Value) -> Result<(), Failure> {
         self.out.done(sentence, document)
     }
 
     /// Asks before many things change or something is gone. Without a terminal nobody can be asked.
-    fn confirm(&self, question: &str, yes: bool) -> Result<(), Failure> {
+    /// `instead`: what else there is to do, such as a dry run.
+    fn confirm(&self, question: &str, yes: bool, instead: &str) -> Result<(), Failure> {
         if yes {
             return Ok(());
         }
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-            return Err(Failure::usage(format!(
-                "{question} Say so with --yes; --dry-run shows what would happen"
-            )));
+            return Err(Failure::usage(format!("{question} Say so with --yes{instead}")));
         }
         eprint!("{} [y/N] ", super::paint::clean(question));
         let _ = std::io::stderr().flush();

@@ -1,18 +1,17 @@
 //! Passwords: asked for without echo, or read from standard input or the environment; never an argument, because
 //! everybody on the machine can read those.
 
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::IsTerminal;
 
 use clap::Args;
 
 use super::profile::Secret;
 use crate::cli::Failure;
 use crate::cli::paint::clean;
-use crate::limits::TOKEN_FILE_BYTES_MAX;
 
 /// Where the password comes from.
 #[derive(Args)]
-pub(super) struct Password {
+pub(in crate::cli) struct Password {
     /// Read the password from standard input: its first line [default: FLEETPULSE_PASSWORD, then it is asked for]
     #[arg(long)]
     pub(super) password_stdin: bool,
@@ -28,7 +27,7 @@ impl Password {
     }
 
     /// One that is chosen now: asked for twice, because nobody sees it.
-    pub(super) fn new_one(&self, name: &str) -> Result<Secret, Failure> {
+    pub(in crate::cli) fn new_one(&self, name: &str) -> Result<Secret, Failure> {
         if let Some(password) = self.given()? {
             return Ok(password);
         }
@@ -42,12 +41,7 @@ impl Password {
 
     fn given(&self) -> Result<Option<Secret>, Failure> {
         if self.password_stdin {
-            let mut line = String::new();
-            let input = std::io::stdin().take(TOKEN_FILE_BYTES_MAX);
-            let read = std::io::BufReader::new(input).read_line(&mut line);
-            read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
-            let password = line.trim_end_matches(['\r', '\n']);
-            return Ok(Some(Secret(password.to_owned())));
+            return super::stdin::line("the password").map(|line| Some(Secret(line)));
         }
         let password = std::env::var("FLEETPULSE_PASSWORD").ok().filter(|password| !password.is_empty());
         Ok(password.map(Secret))

@@ -1,17 +1,19 @@
 //! `fleetpulse users` and `fleetpulse tokens`: who may do what, and programs that act for them.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::cell::{Column, Show, text};
+use super::files::NewFile;
 use super::find::{TOKEN, USER};
 use super::grants::{self, Grant, grant};
 use super::http::{Call, Method};
 use super::password::Password;
 use super::quiet::after;
-use super::{Client, EXIT_CODES, Most, Remote, run};
+use super::{Client, EXIT_CODES, Most, Remote, problem, run};
 use crate::cli::Failure;
 use crate::config::duration;
 use crate::time::{Clock, SystemClock};
@@ -169,9 +171,11 @@ impl EditUser {
 #[derive(Args)]
 #[command(after_help = format!("\
 Examples:
-  fleetpulse tokens create backup --grant administrator --for 30d
-  fleetpulse tokens create grafana --grant reader > token.txt
+  fleetpulse tokens create backup --grant administrator --for 7d --out backup.token
+  fleetpulse tokens create grafana --grant reader --owner bob --out grafana.token
   fleetpulse tokens delete grafana
+
+A token ends no later than the one that makes it: after `fleetpulse login --for 1d` it is good for a day at most.
 
 {EXIT_CODES}"))]
 pub(in crate::cli) struct Tokens {
@@ -194,12 +198,15 @@ enum TokenAction {
         name: String,
         #[arg(long, value_parser = grant, help = format!("{} [default: all that its owner may]", grants::HELP))]
         grant: Vec<Grant>,
-        /// Good for so long, such as 30d [default: 90d]
+        /// Good for so long, such as 7d [default: 90d, or as long as the token that makes it]
         #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
         length: Option<Duration>,
         /// Whose it is, by name or id [default: one's own]
         #[arg(long, value_name = "USER")]
         owner: Option<String>,
+        /// Write the secret here, for you alone; - for standard output [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Delete a token; it is void at once
     Delete {
@@ -209,6 +216,25 @@ enum TokenAction {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Shows a new token's secret, or writes it into the file; the secret alone, so that programs read nothing else.
+fn keep(client: &mut Client, mut document: Value, out: Option<NewFile>) -> Result<(), Failure> {
+    let secret = document["secret"].as_str().unwrap_or_default().to_owned();
+    let until = problem::shown(document["expires"].as_str().unwrap_or_default());
+    let Some(mut out) = out else {
+        client.note(&format!(
+            "good until {until}; this secret is shown once, keep it where only its user can read it"
+        ));
+        return client.done(&secret, &document);
+    };
+    out.fill(client, format!("{secret}\n").as_bytes())?;
+    let file = out.path().map(Path::to_owned).unwrap_or_default();
+    if let Some(fields) = document.as_object_mut() {
+        fields.remove("secret");
+        fields.insert("file".to_owned(), json!(file));
+    }
+    client.done(&format!("the token is in {}, good until {until}", file.display()), &document)
 }
 
 const TOKENS: &[Column] = &[
@@ -230,7 +256,7 @@ impl Tokens {
         };
         run(&self.remote, what, |client| match self.action {
             TokenAction::List { most } => client.list(&Call::get(TOKEN.path), TOKENS, &most),
-            TokenAction::Create { name, grant, length, owner } => {
+            TokenAction::Create { name, grant, length, owner, out } => {
                 let mut body = json!({ "name": name });
                 if !grant.is_empty() {
                     body["grants"] = grants::documents(client, &grant)?;
@@ -241,11 +267,10 @@ impl Tokens {
                 if let Some(owner) = owner {
                     body["owner"] = json!(client.find(USER, &owner, &[])?.id);
                 }
+                let out = out.filter(|out| out.as_os_str() != "-");
+                let out = out.as_deref().map(NewFile::create).transpose()?;
                 let document = client.http.call(&Call::new(Method::Post, TOKEN.path).json(body))?.body;
-                let secret = document["secret"].as_str().unwrap_or_default().to_owned();
-                // The secret alone, so that it can go into a file.
-                client.note("this secret is shown once; keep it where only its user can read it");
-                client.done(&secret, &document)
+                keep(client, document, out)
             }
             TokenAction::Delete { token, yes } => client.delete(TOKEN, &token, yes),
         })

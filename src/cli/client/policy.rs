@@ -1,9 +1,10 @@
 //! `fleetpulse policy`: health thresholds and heartbeat intervals said at one level.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cell::{Column, text};
 use super::find::{SENSOR, SITE, SUBSCRIPTION, ZONE};
@@ -125,28 +126,22 @@ impl Policy {
             Action::Set { level, number, clear, interval, clear_interval } => {
                 let path = level.path(client)?;
                 let now = client.http.call(&Call::get(path.clone()))?;
-                let mut document = now.body["said"].clone();
-                for (rule, key, value) in &number {
-                    document["numbers"][rule.as_str()][key.as_str()] = json!(value);
+                let said = &now.body["said"];
+                let (before, mut rules) = (numbers_of(said), numbers_of(said));
+                for (rule, key, value) in number {
+                    rules.entry(rule).or_default().insert(key, json!(value));
                 }
                 for name in &clear {
-                    let place = name.split_once('.').and_then(|(rule, key)| {
-                        document["numbers"].get_mut(rule)?.as_object_mut()?.remove(key)
-                    });
+                    let place = name.split_once('.').and_then(|(rule, key)| rules.get_mut(rule)?.remove(key));
                     place.ok_or_else(|| Failure::usage(format!("`{name}` is not said at this level")))?;
                 }
-                if let Some(rules) = document["numbers"].as_object_mut() {
-                    rules.retain(|_, numbers| numbers.as_object().is_none_or(|numbers| !numbers.is_empty()));
-                }
-                if clear_interval {
-                    document["interval_seconds"] = Value::Null;
-                }
-                if let Some(interval) = interval {
-                    document["interval_seconds"] = json!(interval.as_secs_f64());
-                }
-                if document == now.body["said"] {
+                rules.retain(|_, numbers| !numbers.is_empty());
+                let known = said["interval_seconds"].as_f64().filter(|_| !clear_interval);
+                let seconds = interval.map(|interval| interval.as_secs_f64()).or(known);
+                if rules == before && seconds == said["interval_seconds"].as_f64() {
                     return Err(Failure::usage("name what changes: --number, --clear, --interval"));
                 }
+                let document = json!({ "interval_seconds": seconds, "numbers": rules });
                 let mut call = Call::new(Method::Put, path).json(document);
                 if let Some(tag) = now.header("etag") {
                     call = call.header("If-Match", tag);
@@ -158,6 +153,12 @@ impl Policy {
     }
 }
 
+/// What is said of the numbers of each rule.
+fn numbers_of(said: &Value) -> BTreeMap<String, Map<String, Value>> {
+    let rules = said["numbers"].as_object().into_iter().flatten();
+    rules.filter_map(|(rule, numbers)| Some((rule.clone(), numbers.as_object()?.clone()))).collect()
+}
+
 /// Numbers that were said somewhere; of the others there are too many, and JSON has them.
 fn show(client: &mut Client, document: &Value) -> Result<(), Failure> {
     if client.out.format().is_json() {
@@ -166,11 +167,10 @@ fn show(client: &mut Client, document: &Value) -> Result<(), Failure> {
     let mut rows = Vec::new();
     let mut row = |rule: &str, number: &str, applies: &Value, said: &Value| {
         if applies["from"] != "default" || !said.is_null() {
-            let mut row = applies.clone();
-            row["rule"] = json!(rule);
-            row["number"] = json!(number);
-            row["said"] = said.clone();
-            rows.push(row);
+            let mut row = applies.as_object().cloned().unwrap_or_default();
+            let more = [("rule", json!(rule)), ("number", json!(number)), ("said", said.clone())];
+            row.extend(more.map(|(name, value)| (name.to_owned(), value)));
+            rows.push(Value::Object(row));
         }
     };
     let said = &document["said"];

@@ -24,7 +24,7 @@ pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// A secret that is never shown.
 #[derive(Clone, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(transparent)]
-pub(super) struct Secret(pub(super) String);
+pub(in crate::cli) struct Secret(pub(in crate::cli) String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,8 +66,6 @@ pub(super) struct Target {
     pub(super) url: String,
     pub(super) token: Option<Secret>,
     pub(super) ca: Option<PathBuf>,
-    /// The profile that was used.
-    pub(super) profile: Option<String>,
 }
 
 /// Where the profile file lies.
@@ -103,28 +101,24 @@ impl Profiles {
         Ok(profiles)
     }
 
-    /// Writes the file whole, for its owner only.
-    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let wrong = |error: &dyn fmt::Display| Failure::failed(format!("{}: {error}", path.display()));
-        let text = toml::to_string(self).map_err(|error| wrong(&error))?;
-        if let Some(folder) = path.parent() {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.map_err(|error| wrong(&error))?;
-        }
-        let beside = path.with_extension("new");
-        let _ = fs::remove_file(&beside);
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
-        let mut file = opened.map_err(|error| wrong(&error))?;
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
-            let _ = fs::remove_file(&beside);
-            return Err(wrong(&error));
-        }
-        Ok(())
+    /// Reads the file, changes this and writes it, one program after the other: what others wrote meanwhile stays.
+    pub(super) fn change(path: &Path, change: impl FnOnce(&mut Profiles)) -> Result<(), Failure> {
+        let wrong = |error: io::Error| Failure::failed(format!("{}: {error}", path.display()));
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(wrong)?;
+        // Beside the file, since the file itself is replaced.
+        let lock = path.with_extension("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock);
+        let lock = lock.map_err(wrong)?;
+        lock.lock().map_err(wrong)?;
+        let mut profiles = Profiles::read(path)?;
+        change(&mut profiles);
+        let text = toml::to_string(&profiles).map_err(Failure::failed)?;
+        replace(path, folder, text.as_bytes()).map_err(wrong)
     }
 
     /// The profile of this name, or the default one.
-    fn find(&self, name: Option<&str>) -> Result<Option<(&str, &Profile)>, Failure> {
+    pub(super) fn find(&self, name: Option<&str>) -> Result<Option<(&str, &Profile)>, Failure> {
         let Some(wanted) = name.or(self.default.as_deref()) else { return Ok(None) };
         match self.profiles.get_key_value(wanted) {
             Some((name, profile)) => Ok(Some((name, profile))),
@@ -140,22 +134,40 @@ impl Profiles {
     }
 }
 
+/// Writes a file whole and durably, for its owner only.
+fn replace(path: &Path, folder: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension(format!("{}.new", uuid::Uuid::new_v4()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&beside, path)) {
+        let _ = fs::remove_file(&beside);
+        return Err(error);
+    }
+    fs::File::open(folder)?.sync_all()
+}
+
 impl Target {
     /// From flags, environment and the profile file.
     pub(super) fn find(remote: &Remote) -> Result<Target, Failure> {
-        // Without need of a profile a broken file is nobody's concern.
-        let needed = remote.profile.is_some() || remote.url.is_none();
-        let profiles = match path() {
-            Ok(path) if needed => Profiles::read(&path)?,
-            Err(error) if remote.profile.is_some() => return Err(error),
-            _ => Profiles::default(),
-        };
-        let found = profiles.find(remote.profile.as_deref())?;
         let given = remote.url.as_deref().map(checked_url).transpose()?;
+        let token = remote.token()?;
+        // Where all is said, a broken file is nobody's concern.
+        let needed = remote.profile.is_some() || given.is_none() || token.is_none();
+        let profiles = match path().and_then(|path| Profiles::read(&path)) {
+            Ok(profiles) => profiles,
+            Err(_) if !needed => Profiles::default(),
+            // Without a home there are no profiles, which matters to those who name one.
+            Err(error) if remote.profile.is_some() || path().is_ok() => return Err(error),
+            Err(_) => Profiles::default(),
+        };
+        let found = match profiles.find(remote.profile.as_deref()) {
+            Err(error) if needed => return Err(error),
+            found => found.ok().flatten(),
+        };
         let of_profile = found.map(|(_, profile)| checked_url(&profile.url)).transpose()?;
         let same = given.is_none() || given == of_profile;
         let profile = found.map(|(_, profile)| profile).filter(|_| same);
-        let token = match remote.token()? {
+        let token = match token {
             Some(token) => Some(token),
             None => profile.map(Profile::token).transpose()?.flatten(),
         };
@@ -164,7 +176,7 @@ impl Target {
             remote.check_way(&url, "the token")?;
         }
         let ca = remote.ca.clone().or_else(|| profile.and_then(|profile| profile.ca.clone()));
-        Ok(Target { url, token, ca, profile: found.map(|(name, _)| name.to_owned()) })
+        Ok(Target { url, token, ca })
     }
 }
 

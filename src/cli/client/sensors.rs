@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::cell::{Column, Show, text};
 use super::chosen::{Change, Changing, Chosen, Filter};
 use super::download::Keep;
-use super::files::{Activation, Import, activate, respond};
+use super::files::{Activation, Import, NewFile, activate, respond};
 use super::find::{Found, SENSOR, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
 use super::quiet::{MuteFor, Windows};
 use super::{Client, EXIT_CODES, Most, Remote, run};
 use crate::cli::Failure;
+use crate::cli::paint::clean;
 
 /// Flags of `sensors`.
 #[derive(Args)]
@@ -202,13 +203,13 @@ impl Place {
 struct Onboard {
     /// What people call it; one of a kind in its site
     name: String,
-    /// Site, by name or id; enterprise-iot sensors need none
-    #[arg(long, required_unless_present = "subscription")]
+    /// Site, by name or id; enterprise-iot sensors stand in the built-in one of their subscription
+    #[arg(long)]
     site: Option<String>,
-    /// Zone in the site, by name or id
-    #[arg(long, default_value = USUAL_ZONE)]
-    zone: String,
-    /// Subscription, by name or id; needed where there are several
+    /// Zone in the site, by name or id [default: Default]
+    #[arg(long)]
+    zone: Option<String>,
+    /// Subscription that the site is of, by name or id; needed where there are several
     #[arg(long)]
     subscription: Option<String>,
     /// Make subscription, site and zone where they are not there
@@ -444,7 +445,8 @@ fn why(client: &mut Client, one: &One) -> Result<(), Failure> {
     if client.out.format().is_json() {
         return client.out.one(&document["rules"], &[]);
     }
-    let mut rules = document["rules"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let rules = document.get_mut("rules").and_then(Value::as_array_mut);
+    let mut rules = rules.map(std::mem::take).unwrap_or_default();
     let order = |rule: &Value| match rule["outcome"].as_str() {
         Some("holds") => 0,
         Some("unknown") => 1,
@@ -456,6 +458,7 @@ fn why(client: &mut Client, one: &One) -> Result<(), Failure> {
 
 impl Onboard {
     fn run(self, client: &mut Client) -> Result<(), Failure> {
+        self.check()?;
         let mut body = json!({ "name": self.name, "type": word(self.kind) });
         let optional = [("notes", self.notes.clone()), ("threat_intel_mode", self.ti_mode.map(word))];
         for (name, value) in optional {
@@ -463,35 +466,60 @@ impl Onboard {
                 body[name] = json!(value);
             }
         }
-        if self.kind == Kind::EnterpriseIot {
-            body["subscription"] = json!(self.subscription(client)?.id);
-        } else {
-            body["zone"] = json!(self.place(client)?.id);
+        // The place of the file is made first: a sensor is not registered for a file that can't be written.
+        let out = self.out.as_deref().map(NewFile::create).transpose()?;
+        match &self.site {
+            Some(site) => body["zone"] = json!(self.place(client, site)?.id),
+            None => body["subscription"] = json!(self.subscription(client)?.id),
         }
         let document = client.http.call(&Call::new(Method::Post, SENSOR.path).json(body))?.body;
         let found = Found::of(&document);
-        let Some(out) = &self.out else {
+        let Some(out) = out else {
             let text = format!("`{}` waits for activation: {}", found.name, found.id);
             return client.done(&text, &document);
         };
-        activate(client, &found, out)
+        let registered = |failure: Failure| {
+            let name = clean(&found.name);
+            failure.before(&format!(
+                "`{name}` is registered, but has no activation file yet; \
+                 `fleetpulse sensors activation {}` makes it",
+                found.id
+            ))
+        };
+        activate(client, &found, out).map_err(registered)
+    }
+
+    /// Only some sensors stand in a site that people choose.
+    fn check(&self) -> Result<(), Failure> {
+        match (self.kind, &self.site) {
+            (Kind::EnterpriseIot, None) if self.zone.is_none() => Ok(()),
+            (Kind::EnterpriseIot, _) => Err(Failure::usage(
+                "enterprise-iot sensors stand in the built-in site of their subscription; leave --site and --zone out",
+            )),
+            (_, None) => Err(Failure::usage("say in which site it stands, with --site")),
+            (_, Some(_)) => Ok(()),
+        }
     }
 
     /// The zone; made, with its site, when that was asked for.
-    fn place(&self, client: &Client) -> Result<Found, Failure> {
-        let wanted = self.site.as_deref().unwrap_or_default();
-        let site = match client.look_for(SITE, wanted, &[])? {
+    fn place(&self, client: &Client, site: &str) -> Result<Found, Failure> {
+        let owner = self.subscription.as_ref().map(|_| self.subscription(client)).transpose()?;
+        let narrow: Vec<_> = owner.iter().map(|owner| ("subscription", owner.id.clone())).collect();
+        let site = match client.look_for(SITE, site, &narrow)? {
             Some(site) => site,
-            None if self.create => {
-                let subscription = self.subscription(client)?;
-                client.make(SITE.path, json!({ "name": wanted, "subscription": subscription.id }))?
+            None if self.create && !is_id(site) => {
+                let owner = owner.map_or_else(|| self.subscription(client), Ok)?;
+                client.make(SITE.path, json!({ "name": site, "subscription": owner.id }))?
             }
-            None => return Err(client.none(SITE, wanted, "--create makes it")),
+            None => return Err(client.none(SITE, site, CREATE)),
         };
-        match client.look_for(ZONE, &self.zone, &[("site", site.id.clone())])? {
+        let zone = self.zone.as_deref().unwrap_or(USUAL_ZONE);
+        match client.look_for(ZONE, zone, &[("site", site.id.clone())])? {
             Some(zone) => Ok(zone),
-            None if self.create => client.make(&(site.path(SITE) + "/zones"), json!({ "name": self.zone })),
-            None => Err(client.none(ZONE, &self.zone, "--create makes it")),
+            None if self.create && !is_id(zone) => {
+                client.make(&(site.path(SITE) + "/zones"), json!({ "name": zone }))
+            }
+            None => Err(client.none(ZONE, zone, CREATE)),
         }
     }
 
@@ -501,7 +529,7 @@ impl Onboard {
             return match client.look_for(SUBSCRIPTION, name, &[])? {
                 Some(found) => Ok(found),
                 None if self.create => client.make(SUBSCRIPTION.path, json!({ "name": name })),
-                None => Err(client.none(SUBSCRIPTION, name, "--create makes it")),
+                None => Err(client.none(SUBSCRIPTION, name, CREATE)),
             };
         }
         let mut there = Vec::new();
@@ -514,4 +542,12 @@ impl Onboard {
         }
         client.find_or_only(SUBSCRIPTION, None)
     }
+}
+
+/// What to do about a place that is missing.
+const CREATE: &str = "--create makes it, if it is a name";
+
+/// An id is of something that is there; nothing is made that is called like one.
+fn is_id(text: &str) -> bool {
+    text.parse::<uuid::Uuid>().is_ok()
 }

@@ -92,6 +92,13 @@ fn add_token(draft: &mut Draft<'_>, token: &Token) -> Result<(), Fault> {
     if draft.token(token.id).is_some() || draft.knows_secret(token.hash) {
         return fault(RefusalCode::IdTaken, "id", token.id, "a fresh id and secret");
     }
+    // What is void anyway takes no room.
+    for old in draft.tokens_of(token.owner) {
+        let before = draft.token(old).filter(|old| old.expires <= token.created).cloned();
+        if before.is_some() {
+            draft.put_token(before, None);
+        }
+    }
     within(TOKENS_PER_USER_MAX, draft.tokens_of(token.owner).len(), "tokens")?;
     if token.expires <= token.created {
         return fault(RefusalCode::TimeOrder, "expires", token.expires.0, "a time in the future");
@@ -147,5 +154,56 @@ fn token(draft: &Draft<'_>, id: TokenId) -> Result<Token, Fault> {
     match draft.token(id) {
         Some(found) => Ok(found.clone()),
         None => fault(RefusalCode::UnknownToken, "id", id, "the id of an API token"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::access::Role;
+    use crate::fleet::change::Actor;
+    use crate::fleet::details::TokenHash;
+    use crate::fleet::register::Register;
+    use crate::time::UnixMillis;
+
+    #[test]
+    fn a_token_that_ran_out_makes_room_for_another() {
+        let mut register = Register::default();
+        let owner = UserId::from_number(1);
+        let grants = vec![Grant { role: Role::Reader, scope: GrantScope::All }];
+        let ann = User {
+            id: owner,
+            name: "ann".into(),
+            full_name: "".into(),
+            password: None,
+            external: None,
+            grants: grants.clone(),
+            disabled: false,
+        };
+        let mut apply = |command: Command, at: i64| {
+            let batch = register.apply(&[command], Actor::system("test"), UnixMillis(at))?;
+            register.fold(&batch).expect("it folds");
+            Ok::<usize, crate::fleet::Refusal>(register.tokens_of(owner).count())
+        };
+        apply(Command::AddUser { user: ann }, 0).unwrap();
+        let token = |number: u64, created: i64, expires: i64| Command::AddToken {
+            token: Token {
+                id: TokenId::from_number(number),
+                name: format!("login {number}").into(),
+                owner,
+                hash: TokenHash([u8::try_from(number).unwrap(); 32]),
+                grants: grants.clone(),
+                created: UnixMillis(created),
+                expires: UnixMillis(expires),
+                last_used: None,
+            },
+        };
+        let most = TOKENS_PER_USER_MAX as u64;
+        for number in 0..most {
+            apply(token(number, 0, 10), 0).unwrap();
+        }
+        let refused = apply(token(most, 9, 100), 9).unwrap_err();
+        assert_eq!(refused.code, RefusalCode::TooMany);
+        assert_eq!(apply(token(most, 10, 100), 10).unwrap(), 1, "the others ran out at this moment");
     }
 }

@@ -36,6 +36,12 @@ fn hash_now(password: &str) -> Result<String, Problem> {
     Ok(hash.to_string())
 }
 
+/// The hash of a new password, for a program without a server; or why it can't be one.
+pub fn new_password_hash(password: &str, name: &str) -> Result<String, String> {
+    let hash = check_new("password", password, name).and_then(|()| hash_now(password));
+    hash.map_err(|problem| problem.detail().to_owned())
+}
+
 /// Works out something that costs as much as a hash.
 async fn costly<T: Send + 'static>(
     app: &Arc<App>,

@@ -10,9 +10,11 @@ use super::rig::{Cli, Rig};
 
 #[test]
 fn a_server_that_is_not_there_is_told_from_one_that_refuses() {
-    // A port that nobody listens on: it was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let cli = Cli::of(&format!("http://{free}"));
+    // A port that is taken, so that nobody else comes to listen on it, and on which nobody listens.
+    let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    taken.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = taken.local_addr().unwrap().as_socket().unwrap();
+    let cli = Cli::of(&format!("http://{address}"));
     let said = cli.fails(5, &["messages", "list"]);
     assert!(said.contains("can't be reached") && said.contains("next"), "{said}");
     let said = cli.fails(5, &["messages", "list", "--json"]);
@@ -105,9 +107,20 @@ fn completion_scripts_load() {
 #[test]
 fn every_command_tells_exit_codes_and_how_to_begin() {
     let cli = Cli::of("");
-    for command in
-        ["sensors", "sites", "zones", "subscriptions", "gateways", "policy", "messages", "users", "tokens"]
-    {
+    for command in [
+        "setup",
+        "login",
+        "logout",
+        "sensors",
+        "sites",
+        "zones",
+        "subscriptions",
+        "gateways",
+        "policy",
+        "messages",
+        "users",
+        "tokens",
+    ] {
         let help = cli.done(&[command, "--help"]);
         assert!(help.contains("Exit codes: 0 done"), "{command}: {help}");
     }

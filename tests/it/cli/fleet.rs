@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::rig::Rig;
+use crate::process::Program;
 
 fn texts(items: &Value, place: &str) -> Vec<String> {
     let items = items.as_array().expect("a list");
@@ -50,6 +51,47 @@ fn places_are_made_on_the_way_and_only_when_that_is_asked_for() {
         "Default",
     ]);
     assert_eq!(iot["type"], "enterprise-iot");
+}
+
+#[test]
+fn a_sensor_is_onboarded_where_it_was_said_and_nowhere_else() {
+    let rig = Rig::start();
+    for name in ["North", "South"] {
+        rig.cli.done(&["subscriptions", "create", name]);
+    }
+    rig.cli.done(&["sites", "create", "Lyon", "--subscription", "North"]);
+    let lyon = rig.cli.json(&["sites", "get", "Lyon"])["id"].as_str().unwrap().to_owned();
+    let onboard = |more: &[&str]| rig.cli.run(&[&["sensors", "onboard", "pump"], more].concat());
+    // The only Lyon there is belongs to somebody else.
+    let ran = onboard(&["--subscription", "South", "--site", "Lyon"]);
+    assert!(ran.code == 3 && ran.err.contains("no site is called `Lyon`"), "{ran:?}");
+    let ran = onboard(&["--subscription", "South", "--site", &lyon, "--create"]);
+    assert!(ran.code == 3, "an id is not made into a name either: {ran:?}");
+    let ran = onboard(&["--subscription", "South", "--site", "Lyon", "--create", "--json"]);
+    let made: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert_eq!(made["subscription"]["name"], "South");
+    let ran = onboard(&["--subscription", "North", "--site", "Lyon", "--create", "--json"]);
+    assert!(ran.code == 0 && ran.out.contains(&lyon), "{ran:?}");
+    // Usage that says two things, or too little.
+    let iot = ["--type", "enterprise-iot", "--subscription", "North"];
+    assert_eq!(onboard(&[&iot[..], &["--site", "Lyon"]].concat()).code, 64);
+    assert_eq!(onboard(&[&iot[..], &["--zone", "Line 1"]].concat()).code, 64);
+    let ran = onboard(&["--subscription", "North"]);
+    assert!(ran.code == 64 && ran.err.contains("--site"), "{ran:?}");
+    assert_eq!(rig.cli.json(&["sensors", "list"]).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_sensor_is_not_registered_for_a_file_that_cannot_be_written() {
+    let rig = Rig::start();
+    std::fs::write(rig.cli.home().join("taken"), "x").unwrap();
+    for out in ["taken", "no/such/folder"] {
+        rig.cli.fails(1, &["sensors", "onboard", "pump", "--site", "Lyon", "--create", "--out", out]);
+    }
+    assert_eq!(rig.cli.json(&["sensors", "list"]), json!([]));
+    assert_eq!(std::fs::read(rig.cli.home().join("taken")).unwrap(), b"x");
+    rig.cli.fails(3, &["sensors", "onboard", "pump", "--site", "Lyon", "--out", "fresh"]);
+    assert!(!rig.cli.home().join("fresh").exists(), "no empty file is left");
 }
 
 #[test]
@@ -155,6 +197,9 @@ fn many_sensors_change_by_one_command_after_a_question() {
     let ran = rig.cli.run(&[&mv[..], &["--yes", "--all-or-nothing"]].concat());
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("0 of 3"), "{ran:?}");
+    let ran = rig.cli.run(&[&mv[..], &["--yes", "--all-or-nothing", "--json"]].concat());
+    let said: Value = serde_json::from_str(&ran.out).expect("one document");
+    assert_eq!(said["left_out"][0]["code"], "name-taken", "{said}");
     let ran = rig.cli.run(&[&mv[..], &["--yes"]].concat());
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.out.contains("2 of 3 sensors are moved to"), "{ran:?}");
@@ -177,7 +222,7 @@ fn many_sensors_change_by_one_command_after_a_question() {
     assert_eq!(some["matched"], 1);
     rig.cli.fails(3, &["sensors", "unmute", "pump 2", "pump 9", "--yes"]);
     let jobs = rig.cli.json(&["jobs", "list"]);
-    assert_eq!(texts(&jobs, "/action"), ["move", "move", "mute"]);
+    assert_eq!(texts(&jobs, "/action"), ["move", "move", "move", "mute"]);
     let moved = jobs.as_array().unwrap().iter().find(|job| job["action"] == "move").unwrap();
     let id = moved["id"].as_str().unwrap();
     assert_eq!(rig.cli.json(&["jobs", "get", id])["id"], id);
@@ -228,6 +273,8 @@ fn sites_keep_what_an_edit_does_not_name() {
         rig.cli.json(&["sites", "windows", "Lyon south", "list"])[0]["until"],
         "2035-01-01T04:00:00.000Z"
     );
+    let said = rig.cli.fails(64, &["sites", "delete", "Lyon south"]);
+    assert!(said.contains("--yes") && !said.contains("--dry-run"), "there is none: {said}");
     rig.cli.done(&["subscriptions", "create", "South"]);
     assert!(rig.cli.fails(64, &["sites", "create", "Bern"]).contains("--subscription"));
     rig.cli.done(&["sites", "create", "Bern", "--subscription", "South"]);
@@ -286,18 +333,16 @@ fn numbers_are_said_at_a_level_and_taken_back() {
 #[test]
 fn events_are_told_as_they_happen() {
     let rig = pumps();
-    let heard = std::thread::scope(|scope| {
-        let follow = scope.spawn(|| rig.cli.done(&["events", "sensors", "--json", "--max", "8"]));
-        // Until enough was heard: whoever follows may begin after the first of these.
-        let mut turn = 0;
-        while !follow.is_finished() {
-            turn += 1;
-            rig.cli.done(&["sensors", "edit", "pump 2", "--notes", &format!("turn {turn}")]);
-            assert!(turn < 1_000, "nothing is heard");
-        }
-        follow.join().unwrap()
-    });
-    let events: Vec<Value> = heard.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut follow = Program::of(rig.cli.command(&["events", "sensors", "--json", "--max", "8"]));
+    // Until enough was heard: whoever follows may begin after the first of these.
+    let mut turn = 0;
+    while follow.said().len() < 8 {
+        turn += 1;
+        rig.cli.done(&["sensors", "edit", "pump 2", "--notes", &format!("turn {turn}")]);
+        assert!(turn < 1_000, "nothing is heard");
+    }
+    assert!(follow.wait().success());
+    let events: Vec<Value> = follow.said().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), 8);
     let sensor = events.iter().find(|event| event["event"] == "sensor").expect("a change of a sensor");
     assert_eq!(sensor["data"]["sensor"]["name"], "pump 2");

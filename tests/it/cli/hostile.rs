@@ -115,12 +115,16 @@ fn what_is_no_fleetpulse_is_told_as_such_and_gets_no_second_request() {
     let html = answer("200 OK", "Content-Type: text/html\r\n", "<h1>Router</h1>");
     let (url, _heads) = server(vec![html]);
     assert!(Cli::of(&url).fails(1, &["messages", "list"]).contains("does not answer as a Fleetpulse server"));
-    let gone = answer("302 Found", "Location: http://evil.example\u{1b}/\r\n", "");
-    let (url, heads) = server(vec![gone]);
+    // The second server is on this machine and would get the token, if anybody came.
+    let second = TcpListener::bind("127.0.0.1:0").unwrap();
+    second.set_nonblocking(true).unwrap();
+    let place = format!("http://{}/\u{9b}31m", second.local_addr().unwrap());
+    let (url, heads) = server(vec![answer("302 Found", &format!("Location: {place}\r\n"), "")]);
     let said = Cli::of(&url).with("FLEETPULSE_TOKEN", "fp_secret").run(&["messages", "list"]);
-    assert_ne!(said.code, 0);
-    assert!(!said.err.contains('\u{1b}'), "{said:?}");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(!said.err.contains('\u{9b}'), "{said:?}");
     assert!(heads.recv().unwrap().contains("fp_secret"));
+    assert_eq!(second.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
     let (url, _heads) = server(vec![answer("502 Bad Gateway", "", "<html>")]);
     assert!(Cli::of(&url).fails(1, &["messages", "list"]).contains("not in Fleetpulse's words"));
     let signed_out = json!({ "code": "not-signed-in", "detail": "nobody is signed in" }).to_string();
@@ -131,4 +135,109 @@ fn what_is_no_fleetpulse_is_told_as_such_and_gets_no_second_request() {
     Cli::of(&url).fails(5, &["messages", "list"]);
     let (url, _heads) = server(vec!["SSH-2.0-OpenSSH\r\n".to_owned()]);
     Cli::of(&url).fails(5, &["messages", "list"]);
+}
+
+/// Every command that speaks to a server, with what it needs.
+const COMMANDS: &[&[&str]] = &[
+    &["setup", "URL/setup?token=fp_x", "ann", "--password-stdin"],
+    &["login", "ann", "--password-stdin"],
+    &["sensors", "list"],
+    &["sensors", "get", "x"],
+    &["sensors", "get", ID],
+    &["sensors", "why", ID],
+    &["sensors", "onboard", "x", "--site", "y", "--create"],
+    &["sensors", "onboard", "x", "--type", "enterprise-iot"],
+    &["sensors", "import", "file"],
+    &["sensors", "activation", ID, "--out", "-"],
+    &["sensors", "activation", ID, "--command"],
+    &["sensors", "response", ID, "file"],
+    &["sensors", "edit", ID, "--notes", "x"],
+    &["sensors", "rename", ID, "x"],
+    &["sensors", "move", ID, "--zone", ID],
+    &["sensors", "set-mode", ID, "--mode", "ot-local"],
+    &["sensors", "reactivate", ID],
+    &["sensors", "revoke", ID, "--yes"],
+    &["sensors", "mark-active", ID],
+    &["sensors", "delete", "--filter", "q=x", "--yes"],
+    &["sensors", "delete", ID, OTHER, "--yes"],
+    &["sensors", "mute", ID, OTHER, "--dry-run"],
+    &["sensors", "mute", ID],
+    &["sensors", "unmute", ID],
+    &["sensors", "windows", ID, "list"],
+    &["sensors", "windows", ID, "add", "--for", "1h"],
+    &["sensors", "windows", ID, "remove", "1"],
+    &["sites", "list"],
+    &["sites", "get", ID],
+    &["sites", "create", "x"],
+    &["sites", "edit", ID, "--tag", "a=b", "--owner", "a@b.c"],
+    &["sites", "delete", ID, "--yes"],
+    &["sites", "mute", ID],
+    &["sites", "unmute", ID],
+    &["sites", "windows", ID, "list"],
+    &["zones", "list"],
+    &["zones", "get", ID],
+    &["zones", "create", "x", "--site", ID],
+    &["zones", "rename", ID, "x"],
+    &["zones", "delete", ID, "--yes"],
+    &["subscriptions", "list"],
+    &["subscriptions", "get", ID],
+    &["subscriptions", "create", "x"],
+    &["subscriptions", "rename", ID, "x"],
+    &["subscriptions", "delete", ID, "--yes"],
+    &["gateways", "list"],
+    &["gateways", "get", ID],
+    &["gateways", "create", "x", "--site", ID],
+    &["gateways", "edit", ID, "--name", "x"],
+    &["gateways", "delete", ID, "--yes"],
+    &["policy", "get", "--site", ID],
+    &["policy", "set", "--site", ID, "--number", "disk-almost-full.percent=95", "--interval", "5s"],
+    &["messages", "list"],
+    &["messages", "history"],
+    &["jobs", "list"],
+    &["jobs", "get", ID],
+    &["jobs", "items", ID],
+    &["jobs", "cancel", ID],
+    &["users", "list"],
+    &["users", "get", ID],
+    &["users", "create", "x", "--no-password"],
+    &["users", "edit", ID, "--disable"],
+    &["users", "delete", ID, "--yes"],
+    &["tokens", "list"],
+    &["tokens", "create", "x"],
+    &["tokens", "delete", ID, "--yes"],
+];
+const ID: &str = "00000000-0000-4000-8000-000000000001";
+const OTHER: &str = "00000000-0000-4000-8000-000000000002";
+
+#[test]
+fn whatever_the_documents_are_no_command_panics() {
+    let named: Vec<&[&str]> = COMMANDS.iter().map(|command| &command[..1]).collect();
+    for group in
+        ["sensors", "sites", "zones", "subscriptions", "gateways", "policy", "jobs", "users", "tokens"]
+    {
+        let help = Cli::of("").done(&[group, "--help"]);
+        let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        let names = commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        for name in names.filter(|name| !name.is_empty() && *name != "help") {
+            let tried = COMMANDS.iter().any(|command| command[..2] == [group, name]);
+            assert!(tried && named.contains(&&[group][..]), "{group} {name} is not tried");
+        }
+    }
+    let strange = r#"{"items":[[]],"said":"x","applies":[],"rules":{},"id":[],"csrf":1,"name":7}"#;
+    let deeper = r#"{"items":["x"],"said":{"numbers":{"disk-almost-full":[]}},"applies":{"a":{"b":[]}},"tags":[],
+        "id":"00000000-0000-4000-8000-000000000003","state":"done","done":1,"total":2,"rules":["x"],"owners":{}}"#;
+    for body in ["[]", "\"x\"", "{}", "7", strange, deeper] {
+        let text = answer("200 OK", "Content-Type: application/json\r\nSet-Cookie: a=b\r\n", body);
+        // Each command asks a few times.
+        let (url, _heads) = server(vec![text; COMMANDS.len() * 8]);
+        let cli = Cli::of(&url);
+        std::fs::write(cli.home().join("file"), "name\nx\n").unwrap();
+        for command in COMMANDS {
+            let command: Vec<String> = command.iter().map(|word| word.replace("URL", &url)).collect();
+            let command: Vec<&str> = command.iter().map(String::as_str).collect();
+            let ran = cli.run_with(&command, b"correct horse battery\n");
+            assert!([0, 1, 3, 64].contains(&ran.code), "{command:?} {body}: {ran:?}");
+            assert!(!ran.err.contains("panicked"), "{command:?} {body}: {ran:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetpulse::config::Config;
 use fleetpulse::fleet::Role;
 use fleetpulse::server::Server;
 use serde_json::Value;
@@ -52,14 +53,20 @@ impl Cli {
         self.run_with(arguments, b"")
     }
 
-    /// Runs a command with this on its standard input.
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+    /// A command, not started yet.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleetpulse"));
         command.args(arguments).env_clear().env("HOME", self.home()).current_dir(self.home());
         if !self.url.is_empty() {
             command.env("FLEETPULSE_URL", &self.url);
         }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs a command with this on its standard input.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut command = self.command(arguments);
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("the program starts");
         // A command that needs no input may have ended already.
@@ -111,15 +118,26 @@ impl Rig {
 
     /// A server in which nobody is registered, and commands of somebody who is not signed in.
     pub fn start_without_users() -> Rig {
-        let folder = tempfile::tempdir().unwrap();
-        let server = Arc::new(Server::start(config(folder.path())).unwrap());
-        let cli = Cli::of("");
-        Rig { cli, server, folder }
+        Rig::start_without_users_as(|_| {})
     }
 
-    /// The server's data directory.
+    /// The same with another configuration.
+    pub fn start_without_users_as(change: impl FnOnce(&mut Config)) -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        let server = Arc::new(Server::start(config).unwrap());
+        Rig { cli: Cli::of(""), server, folder }
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Ends the server; its folder stays.
+    pub fn stop(self) -> (Cli, tempfile::TempDir) {
+        self.server.stop();
+        (self.cli, self.folder)
     }
 
     pub fn url(&self) -> String {
