@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::Failure;
+use super::sensor_kind::SensorKind;
 use super::settings::Settings;
 use crate::config::duration;
 use crate::fleet::{Actor, Command, Register};
 use crate::identity::{ClientIdentity, PeerIdentity, Revocations, Serial, file_name};
-use crate::live::SensorType;
 use crate::server::data::DataDir;
 use crate::server::enlist::Enlistment;
 use crate::time::{Clock, SystemClock};
@@ -45,7 +45,7 @@ enum Action {
         zone: String,
         /// Type
         #[arg(long = "type", value_enum, default_value = "ot-cloud")]
-        kind: Kind,
+        kind: SensorKind,
         #[command(flatten)]
         issue: Issuing,
     },
@@ -100,23 +100,6 @@ struct Issuing {
     /// How long the certificate is good
     #[arg(long, default_value = "90d", value_parser = duration::parse)]
     life: Duration,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Kind {
-    OtCloud,
-    OtLocal,
-    EnterpriseIot,
-}
-
-impl Kind {
-    fn sensor_type(self) -> SensorType {
-        match self {
-            Kind::OtCloud => SensorType::OtCloud,
-            Kind::OtLocal => SensorType::OtLocal,
-            Kind::EnterpriseIot => SensorType::EnterpriseIot,
-        }
-    }
 }
 
 impl Ca {

@@ -14,14 +14,16 @@ mod load;
 mod logging;
 mod paint;
 mod recover;
+mod sensor_kind;
 mod serve;
 mod settings;
 mod store;
 mod verify;
+mod when;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// What scripts tell ends apart by; the two large ones are those of `sysexits.h`.
 pub mod exit {
@@ -77,6 +79,12 @@ enum Command {
     Login(client::Login),
     /// Make the profile's token void
     Logout(client::Logout),
+    /// Who am I for the server, and what may I do
+    Whoami(client::Whoami),
+    /// Change one's own password
+    Password(client::ChangePassword),
+    /// The fleet in numbers
+    Fleet(client::Fleet),
     /// List, onboard, edit, move, mute and delete sensors
     Sensors(Box<client::Sensors>),
     /// Places: owners, tags, maintenance windows
@@ -186,10 +194,23 @@ impl Failure {
     }
 }
 
+/// What a command is called in messages: its words, such as `sensors list`.
+fn called(matches: &ArgMatches) -> String {
+    let mut words = Vec::new();
+    let mut level = matches;
+    while let Some((word, inside)) = level.subcommand() {
+        words.push(word);
+        level = inside;
+    }
+    words.join(" ")
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let matches = Arguments::command().try_get_matches();
+    let parsed = matches.and_then(|matches| Ok((called(&matches), Arguments::from_arg_matches(&matches)?)));
+    let (what, arguments) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let wrong = error.use_stderr();
             // Help and version go to standard output; a closed pipe there is nobody's fault.
@@ -209,20 +230,23 @@ pub fn main() -> ExitCode {
         Command::Setup(setup) => setup.run(),
         Command::Login(login) => login.run(),
         Command::Logout(logout) => logout.run(),
-        Command::Sensors(sensors) => sensors.run(),
-        Command::Sites(sites) => sites.run(),
-        Command::Zones(zones) => zones.run(),
-        Command::Subscriptions(subscriptions) => subscriptions.run(),
-        Command::Gateways(gateways) => gateways.run(),
-        Command::Policy(policy) => policy.run(),
-        Command::Messages(messages) => messages.run(),
-        Command::Jobs(jobs) => jobs.run(),
-        Command::Endpoints(endpoints) => endpoints.run(),
-        Command::Events(events) => events.run(),
-        Command::Users(users) => users.run(),
-        Command::Tokens(tokens) => tokens.run(),
-        Command::Audit(audit) => audit.run(),
-        Command::Backup(backup) => backup.run(),
+        Command::Whoami(whoami) => whoami.run(&what),
+        Command::Password(password) => password.run(&what),
+        Command::Fleet(fleet) => fleet.run(&what),
+        Command::Sensors(sensors) => sensors.run(&what),
+        Command::Sites(sites) => sites.run(&what),
+        Command::Zones(zones) => zones.run(&what),
+        Command::Subscriptions(subscriptions) => subscriptions.run(&what),
+        Command::Gateways(gateways) => gateways.run(&what),
+        Command::Policy(policy) => policy.run(&what),
+        Command::Messages(messages) => messages.run(&what),
+        Command::Jobs(jobs) => jobs.run(&what),
+        Command::Endpoints(endpoints) => endpoints.run(&what),
+        Command::Events(events) => events.run(&what),
+        Command::Users(users) => users.run(&what),
+        Command::Tokens(tokens) => tokens.run(&what),
+        Command::Audit(audit) => audit.run(&what),
+        Command::Backup(backup) => backup.run(&what),
         Command::Completion(completion) => completion.run(&mut Arguments::command()),
     };
     match outcome {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::settings::Settings;
+use super::when::{rfc3339, time};
 use super::{Failure, ca};
 use crate::server::data;
 use crate::store::{self, BackupReport, CheckReport, Store};
@@ -44,13 +45,6 @@ enum Action {
         #[arg(long, value_name = "TIME", value_parser = time)]
         at: Option<UnixMillis>,
     },
-}
-
-fn time(text: &str) -> Result<UnixMillis, String> {
-    match text.parse::<jiff::Timestamp>() {
-        Ok(at) => Ok(UnixMillis(at.as_millisecond())),
-        Err(_) => Err("write it as 2026-11-25T08:00:00Z, with Z or an offset".to_owned()),
-    }
 }
 
 impl StoreCommand {
@@ -155,8 +149,4 @@ fn show(store: &Store, at: Option<UnixMillis>, json: bool) -> Result<(), Failure
     }
     ca::list(&past.register, json);
     Ok(())
-}
-
-fn rfc3339(at: UnixMillis) -> String {
-    jiff::Timestamp::from_millisecond(at.0).unwrap_or_default().to_string()
 }

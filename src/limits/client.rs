@@ -18,6 +18,8 @@ pub const CLIENT_PROBLEM_BYTES_MAX: u64 = 64 * 1_024;
 pub const CLIENT_RETRIES_MAX: u32 = 4;
 /// Longest `Retry-After` that is waited for.
 pub const CLIENT_RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// Shortest time until a stream that ended is opened again, whatever the server says.
+pub const CLIENT_RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
 /// Items of a list when nobody says how many.
 pub const CLIENT_ITEMS_MAX: usize = 1_000_000;
 /// Items that are looked through for a name.

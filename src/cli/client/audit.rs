@@ -119,9 +119,9 @@ const CSV: &[Column] = &[
 ];
 
 impl Audit {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         let Audit { remote, action: Action::List(listing) } = self;
-        run(&remote, "audit list", |client| listing.run(client))
+        run(&remote, what, |client| listing.run(client))
     }
 }
 

@@ -77,19 +77,13 @@ const MADE: &[Column] = &[
 ];
 
 impl Backup {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            Action::Create => "backup create",
-            Action::List => "backup list",
-            Action::Download { .. } => "backup download",
-            Action::Delete { .. } => "backup delete",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
             Action::Create => create(client),
             Action::List => client.rows(&list(client)?.0, BACKUPS),
             Action::Download { name, out } => download(client, &name, out),
             Action::Delete { name, yes } => {
-                client.confirm(&format!("Delete the backup `{name}`?"), yes)?;
+                client.confirm(&format!("Delete the backup `{name}`?"), yes, "")?;
                 client.http.call(&Call::new(Method::Delete, path(&name)))?;
                 client.done(&format!("backup `{name}` is deleted"), &json!({ "name": name }))
             }

@@ -43,6 +43,16 @@ impl Column {
         Column { wide: true, always: false, ..self }
     }
 
+    /// Whether it is of this field of a document.
+    pub(super) fn is_of(&self, field: &str) -> bool {
+        self.at.split('.').next() == Some(field)
+    }
+
+    /// The same in every table.
+    pub(super) fn narrow(&self) -> Column {
+        Column { wide: false, ..*self }
+    }
+
     pub(super) const fn show(self, show: Show) -> Column {
         Column { show, ..self }
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::find::{Found, SENSOR};
 use super::http::{Call, Method};
 use super::progress::Progress;
+use super::thing::{Where, Within};
 use super::{Client, problem};
 use crate::cli::paint::clean;
 use crate::cli::{Failure, exit};
@@ -40,15 +41,21 @@ pub(super) struct Filter {
     /// pending-activation, active, pending-reactivation
     #[arg(long)]
     lifecycle: Option<String>,
-    /// A tag of the site: KEY or KEY=VALUE
+    /// A tag of the site: KEY or KEY=VALUE; may be repeated, and all are there then
     #[arg(long)]
-    tag: Option<String>,
+    tag: Vec<String>,
     /// An owner of the site, by e-mail address
     #[arg(long)]
     owner: Option<String>,
     /// With an active message of this rule, such as disconnected
     #[arg(long)]
     code: Option<String>,
+    /// Threat-intelligence updates: automatic, manual
+    #[arg(long, value_name = "MODE")]
+    ti_mode: Option<String>,
+    /// Threat intelligence: unknown, ok, update-available, in-progress, failed
+    #[arg(long, value_name = "STATUS")]
+    ti_status: Option<String>,
     /// Connected (true) or not (false)
     #[arg(long)]
     connected: Option<bool>,
@@ -69,11 +76,13 @@ impl Filter {
             ("type", &self.kind),
             ("version", &self.version),
             ("lifecycle", &self.lifecycle),
-            ("tag", &self.tag),
             ("owner", &self.owner),
             ("code", &self.code),
+            ("ti_mode", &self.ti_mode),
+            ("ti_status", &self.ti_status),
         ];
         let call = given.into_iter().fold(call, |call, (name, value)| call.query(name, value.as_ref()));
+        let call = self.tag.iter().fold(call, |call, tag| call.query("tag", Some(tag)));
         call.query("connected", self.connected)
     }
 }
@@ -84,15 +93,14 @@ pub(super) struct Chosen {
     /// Names or ids
     #[arg(value_name = "SENSOR", required_unless_present_any = ["filter", "all"])]
     sensors: Vec<String>,
-    /// The site that they stand in, when a name alone does not say which
-    #[arg(long = "in", value_name = "SITE", conflicts_with_all = ["filter", "all"])]
-    within: Option<String>,
+    #[command(flatten)]
+    within: Within,
     /// All that this finds: parameters of `sensors list` as NAME=VALUE with commas between, such as
     /// site=Lyon,health=unhealthy
-    #[arg(long, value_name = "FILTER", conflicts_with = "sensors", value_delimiter = ',', value_parser = condition)]
+    #[arg(long, value_name = "FILTER", conflicts_with_all = ["sensors", "within"], value_delimiter = ',', value_parser = condition)]
     filter: Vec<(String, String)>,
     /// Every sensor that you may see
-    #[arg(long, conflicts_with_all = ["sensors", "filter"])]
+    #[arg(long, conflicts_with_all = ["sensors", "filter", "within"])]
     all: bool,
 }
 
@@ -154,9 +162,33 @@ pub(super) struct Change<'c> {
 }
 
 impl Chosen {
+    /// Who they are, by name or by what a filter finds; at most so many.
+    pub(super) fn all(&self, client: &Client, most: usize) -> Result<Vec<Found>, Failure> {
+        if !self.all && self.filter.is_empty() {
+            return self.find(client);
+        }
+        let condition = |call: Call, (name, value): &(String, String)| {
+            let known = CONDITIONS.iter().find(|known| *known == name);
+            known.map_or(call.clone(), |known| call.query(known, Some(value)))
+        };
+        let call = self.filter.iter().fold(Call::get(SENSOR.path), condition).query("sort", Some("name"));
+        let mut found = Vec::new();
+        let more = client.http.each(&call, most, |item| {
+            found.push(Found::of(&item));
+            Ok(())
+        })?;
+        match (more, found.is_empty()) {
+            (true, _) => {
+                Err(Failure::failed(format!("the filter finds more than {most} sensors; choose fewer")))
+            }
+            (false, true) => Err(nothing_found()),
+            (false, false) => Ok(found),
+        }
+    }
+
     /// Those that are named. Everybody is found before anything changes.
     fn find(&self, client: &Client) -> Result<Vec<Found>, Failure> {
-        let narrow: Vec<_> = self.within.iter().map(|site| ("site", site.clone())).collect();
+        let narrow = self.within.narrow(client)?;
         let mut found: Vec<Found> = Vec::new();
         for name in &self.sensors {
             let one = client.find(SENSOR, name, &narrow)?;

@@ -45,8 +45,8 @@ const COLUMNS: &[Column] = &[
 ];
 
 impl Endpoints {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        run(&self.remote, "endpoints", |client| {
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
+        run(&self.remote, what, |client| {
             let call = Call::get("/api/v1/endpoints").query("type", self.kind.as_ref());
             if let Some(out) = self.keep.out() {
                 return client.keep(&call, out, &[Form::Csv, Form::Json]);

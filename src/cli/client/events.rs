@@ -10,7 +10,7 @@ use super::http::Call;
 use super::{Client, EXIT_CODES, Remote, run};
 use crate::cli::paint::clean;
 use crate::cli::{Failure, exit};
-use crate::limits::{CLIENT_EVENT_BYTES_MAX, CLIENT_RETRY_AFTER_MAX};
+use crate::limits::{CLIENT_EVENT_BYTES_MAX, CLIENT_RETRY_AFTER_MAX, CLIENT_RETRY_AFTER_MIN};
 
 /// Flags of `events`.
 #[derive(Args)]
@@ -50,8 +50,8 @@ enum Topic {
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 impl Events {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        run(&self.remote, "events", |client| {
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
+        run(&self.remote, what, |client| {
             let path = match self.topic {
                 Topic::Sensors => "/api/v1/events/sensors",
                 Topic::Messages => "/api/v1/events/messages",
@@ -80,6 +80,12 @@ impl Events {
             }
         })
     }
+}
+
+/// The time that a server asks for, within reason: one that says 0 is not asked without end.
+fn again(value: &str) -> Duration {
+    let again = value.parse().map(Duration::from_millis).unwrap_or(AGAIN_AFTER);
+    again.clamp(CLIENT_RETRY_AFTER_MIN, CLIENT_RETRY_AFTER_MAX)
 }
 
 struct Follow {
@@ -130,10 +136,7 @@ impl Follow {
                 "data" => event.data += value,
                 // It goes into a header of the next request.
                 "id" if value.chars().all(|c| c.is_ascii_graphic()) => event.id = Some(value.to_owned()),
-                "retry" => {
-                    let again = value.parse().map(Duration::from_millis).unwrap_or(AGAIN_AFTER);
-                    self.again = again.min(CLIENT_RETRY_AFTER_MAX);
-                }
+                "retry" => self.again = again(value),
                 _ => {}
             }
         }
@@ -170,4 +173,17 @@ fn ended(data: &str) -> Result<(), Failure> {
     let why = data["detail"].as_str().unwrap_or("whoever asks may not follow them any more");
     let message = format!("events: the server ended the stream: {}", clean(why));
     Err(Failure { code: exit::NOT_ALLOWED, message, document: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_again_neither_at_once_nor_never() {
+        assert_eq!(again("0"), CLIENT_RETRY_AFTER_MIN);
+        assert_eq!(again("3000"), Duration::from_secs(3));
+        assert_eq!(again("99999999999"), CLIENT_RETRY_AFTER_MAX);
+        assert_eq!(again("soon"), AGAIN_AFTER);
+    }
 }

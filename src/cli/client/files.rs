@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::find::{Found, SENSOR};
 use super::http::{Call, Content, Method};
-use super::sensors::One;
+use super::sensors::OneSensor;
 use super::{Client, problem};
 use crate::cli::{Failure, exit};
 use crate::identity::file_name;
@@ -20,7 +20,7 @@ use crate::limits::{CLIENT_FILE_BYTES_MAX, CLIENT_ROWS_SHOWN};
 #[derive(Args)]
 pub(super) struct Activation {
     #[command(flatten)]
-    one: One,
+    one: OneSensor,
     /// Write the file here, for you alone; - for standard output [default: named after the sensor, here]
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     out: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub(super) struct Activation {
 
 impl Activation {
     pub(super) fn run(self, client: &mut Client) -> Result<(), Failure> {
-        let found = self.one.find(client)?;
+        let found = self.one.find(client, SENSOR)?;
         if self.command {
             let call = Call::new(Method::Post, found.path(SENSOR) + "/activation-command");
             let document = client.http.call(&call)?.body;
@@ -113,8 +113,8 @@ pub(super) fn activate(client: &mut Client, found: &Found, mut out: NewFile) -> 
 }
 
 /// Takes what `fleetpulse agent activate --offline` made.
-pub(super) fn respond(client: &mut Client, one: &One, file: &Path) -> Result<(), Failure> {
-    let found = one.find(client)?;
+pub(super) fn respond(client: &mut Client, one: &OneSensor, file: &Path) -> Result<(), Failure> {
+    let found = one.find(client, SENSOR)?;
     let content = Content::File("application/jose+json", read(file)?);
     let call = Call::new(Method::Post, found.path(SENSOR) + "/response").content(content);
     let document = client.http.call(&call)?.body;

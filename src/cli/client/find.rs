@@ -35,7 +35,7 @@ pub(super) const SITE: Kind = Kind {
     one: "site",
     list: "sites list",
     path: "/api/v1/sites",
-    search: None,
+    search: Some("q"),
     within: "subscription.name",
 };
 
@@ -46,7 +46,7 @@ pub(super) const SUBSCRIPTION: Kind = Kind {
     one: "subscription",
     list: "subscriptions list",
     path: "/api/v1/subscriptions",
-    search: None,
+    search: Some("q"),
     within: "",
 };
 
@@ -189,12 +189,7 @@ impl Client {
     }
 
     /// Deletes something, after asking.
-    pub(super) fn delete(&mut self, kind: Kind, text: &str, yes: bool) -> Result<(), Failure> {
-        let found = self.find(kind, text, &[])?;
-        self.delete_found(kind, &found, yes)
-    }
-
-    pub(super) fn delete_found(&mut self, kind: Kind, found: &Found, yes: bool) -> Result<(), Failure> {
+    pub(super) fn delete(&mut self, kind: Kind, found: &Found, yes: bool) -> Result<(), Failure> {
         self.confirm(&format!("Delete the {} `{}`?", kind.one, found.name), yes, "")?;
         self.http.call(&Call::new(Method::Delete, found.path(kind)))?;
         let document = serde_json::json!({ "id": found.id, "name": found.name });

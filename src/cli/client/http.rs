@@ -140,6 +140,11 @@ impl Http {
         Ok(Http { agent: config.build().into(), target, what: what.to_owned() })
     }
 
+    /// The server's address.
+    pub(super) fn url(&self) -> &str {
+        &self.target.url
+    }
+
     /// Sends it; gives the answer if it is a success.
     pub(super) fn open(&self, call: &Call) -> Result<Response<Body>, Failure> {
         let mut call = call.clone();

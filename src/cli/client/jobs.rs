@@ -65,13 +65,7 @@ const ITEMS: &[Column] = &[
 ];
 
 impl Jobs {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            Action::List => "jobs list",
-            Action::Get { .. } => "jobs get",
-            Action::Items { .. } => "jobs items",
-            Action::Cancel { .. } => "jobs cancel",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client: &mut Client| match self.action {
             Action::List => {
                 let body = client.http.call(&Call::get(PATH))?.body;

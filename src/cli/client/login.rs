@@ -13,6 +13,7 @@ use super::http::{Call, Http, Method};
 use super::password::Password;
 use super::profile::{DEFAULT_URL, Profile, Profiles, Secret, Target, checked_url, path};
 use super::quiet::after;
+use super::session::Session;
 use super::{EXIT_CODES, Out, Remote, problem};
 use crate::cli::Failure;
 use crate::cli::paint::clean;
@@ -128,24 +129,14 @@ impl Account {
     }
 
     fn token(&self, http: &Http, user: &str, password: &Secret, life: Duration) -> Result<Made, Failure> {
-        let call = Call::new(Method::Post, "/api/v1/session").once();
-        let opened = http.call(&call.json(json!({ "name": user, "password": password.0 })))?;
-        let strange = || Failure::failed("login: the server opened no session; is it of another version?");
-        let cookie =
-            opened.header("set-cookie").and_then(|value| value.split(';').next()).ok_or_else(strange)?;
-        let csrf = opened.body["csrf"].as_str().ok_or_else(strange)?;
-        // A session is a browser's; what writes with one says that it comes from the server's own page.
-        let signed = |call: Call| {
-            let call = call.header("Cookie", cookie).header("X-Fleetpulse-CSRF", csrf);
-            call.header("Origin", self.url.as_str())
-        };
+        let session = Session::open(http, user, password)?;
         let now = SystemClock::start().unix();
         // Names are one of a kind; the time tells several sign-ins apart.
         let label = format!("login {} {}", self.profile, after(now, Duration::ZERO)?);
         let body = json!({ "name": label, "expires": after(now, life)? });
-        let made = http.call(&signed(Call::new(Method::Post, "/api/v1/tokens")).json(body));
+        let made = session.call(Call::new(Method::Post, "/api/v1/tokens").json(body));
         // The session is of no more use, whether there is a token or not.
-        let closed = http.call(&signed(Call::new(Method::Delete, "/api/v1/session")));
+        let closed = session.close();
         let made = made?.body;
         closed?;
         Made::of(&made)

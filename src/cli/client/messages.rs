@@ -7,6 +7,8 @@ use super::find::{GATEWAY, Kind, SENSOR, SITE};
 use super::http::Call;
 use super::{Client, EXIT_CODES, Most, Remote, run};
 use crate::cli::Failure;
+use crate::cli::when::{rfc3339, time};
+use crate::time::UnixMillis;
 
 /// Flags of `messages`.
 #[derive(Args)]
@@ -41,11 +43,11 @@ enum Action {
         #[command(flatten)]
         about: About,
         /// Not before this time (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        from: Option<UnixMillis>,
         /// Before this time (RFC 3339)
-        #[arg(long, value_name = "TIME")]
-        until: Option<String>,
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        until: Option<UnixMillis>,
         #[command(flatten)]
         most: Most,
     },
@@ -100,16 +102,17 @@ const HISTORY: &[Column] = &[
 ];
 
 impl Messages {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         let Messages { remote, action } = self;
         match action {
-            Action::List { about, severity, most } => run(&remote, "messages list", |client| {
+            Action::List { about, severity, most } => run(&remote, what, |client| {
                 let call = about.narrow(client, Call::get("/api/v1/messages"))?.query("severity", severity);
                 client.list(&call, ACTIVE, &most)
             }),
-            Action::History { about, from, until, most } => run(&remote, "messages history", |client| {
+            Action::History { about, from, until, most } => run(&remote, what, |client| {
                 let call = about.narrow(client, Call::get("/api/v1/messages/history"))?;
-                client.list(&call.query("from", from).query("until", until), HISTORY, &most)
+                let call = call.query("from", from.map(rfc3339)).query("until", until.map(rfc3339));
+                client.list(&call, HISTORY, &most)
             }),
         }
     }

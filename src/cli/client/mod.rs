@@ -4,6 +4,7 @@
 //! What is shared stands here: to which server and as whom ([`profile`]), requests with their retries ([`http`]),
 //! refusals as people read them ([`problem`]), names for ids ([`find`]), answers as tables and as data ([`output`]).
 
+mod account;
 mod audit;
 mod backup;
 mod cell;
@@ -13,11 +14,14 @@ mod endpoints;
 mod events;
 mod files;
 mod find;
+mod fleet;
 mod grants;
 mod http;
 mod jobs;
 mod login;
+mod many;
 mod messages;
+mod onboard;
 mod output;
 mod password;
 mod people;
@@ -28,9 +32,11 @@ mod profile;
 mod progress;
 mod quiet;
 mod sensors;
+mod session;
 mod setup;
 mod sites;
 mod stdin;
+mod thing;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -38,11 +44,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+pub(super) use account::{ChangePassword, Whoami};
 pub(super) use audit::Audit;
 pub(super) use backup::Backup;
 pub(super) use download::signature_of;
 pub(super) use endpoints::Endpoints;
 pub(super) use events::Events;
+pub(super) use fleet::Fleet;
 pub(super) use jobs::Jobs;
 pub(super) use login::{Login, Logout};
 pub(super) use messages::Messages;

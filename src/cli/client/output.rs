@@ -214,7 +214,7 @@ impl<'o, 'c> List<'o, 'c> {
         }
         let widths = self.widths.clone().unwrap_or_default();
         for (item, cells) in std::mem::take(&mut self.waiting) {
-            let padded = cells.iter().zip(&widths).map(|(text, width)| column(text, *width));
+            let padded = cells.iter().zip(&widths).map(|(text, width)| self.fitted(text, *width));
             let styled =
                 padded.zip(&self.columns).map(|(text, column)| style(self.out.paint, column, &item, &text));
             let line = styled.collect::<Vec<_>>().join("  ");
@@ -223,8 +223,15 @@ impl<'o, 'c> List<'o, 'c> {
         Ok(())
     }
 
+    /// As wide as its column; cut only for a terminal. In a pipe and in wide tables a long text of a later page is worth
+    /// more than straight columns.
+    fn fitted(&self, text: &str, room: usize) -> String {
+        if self.out.columns.is_none() && width(text) > room { text.to_owned() } else { column(text, room) }
+    }
+
     fn row(&self, cells: &[String], widths: &[usize]) -> String {
-        let cells: Vec<String> = cells.iter().zip(widths).map(|(text, width)| column(text, *width)).collect();
+        let cells: Vec<String> =
+            cells.iter().zip(widths).map(|(text, width)| self.fitted(text, *width)).collect();
         let line = cells.join("  ");
         self.out.columns.map_or_else(|| line.clone(), |columns| cut(&line, columns))
     }

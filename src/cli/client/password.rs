@@ -26,17 +26,21 @@ impl Password {
         }
     }
 
-    /// One that is chosen now: asked for twice, because nobody sees it.
+    /// The present one, and the one that takes its place.
+    pub(super) fn changed(&self, name: &str) -> Result<(Secret, Secret), Failure> {
+        if self.password_stdin {
+            let [present, new] = super::stdin::lines("the passwords")?;
+            return Ok((Secret(present), Secret(new)));
+        }
+        Ok((self.known(name)?, choose(name)?))
+    }
+
+    /// One that is chosen now; asked for twice, because nobody sees it.
     pub(in crate::cli) fn new_one(&self, name: &str) -> Result<Secret, Failure> {
         if let Some(password) = self.given()? {
             return Ok(password);
         }
-        let first = ask(&format!("New password of {}: ", clean(name)))?;
-        if first == ask("The same again: ")? {
-            Ok(first)
-        } else {
-            Err(Failure::usage("the two passwords differ; nothing was changed"))
-        }
+        choose(name)
     }
 
     fn given(&self) -> Result<Option<Secret>, Failure> {
@@ -45,6 +49,15 @@ impl Password {
         }
         let password = std::env::var("FLEETPULSE_PASSWORD").ok().filter(|password| !password.is_empty());
         Ok(password.map(Secret))
+    }
+}
+
+fn choose(name: &str) -> Result<Secret, Failure> {
+    let first = ask(&format!("New password of {}: ", clean(name)))?;
+    if first == ask("The same again: ")? {
+        Ok(first)
+    } else {
+        Err(Failure::usage("the two passwords differ; nothing was changed"))
     }
 }
 

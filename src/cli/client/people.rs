@@ -13,7 +13,8 @@ use super::grants::{self, Grant, grant};
 use super::http::{Call, Method};
 use super::password::Password;
 use super::quiet::after;
-use super::{Client, EXIT_CODES, Most, Remote, problem, run};
+use super::thing::{Anywhere, Common, NoFile};
+use super::{Client, EXIT_CODES, Remote, problem, run};
 use crate::cli::Failure;
 use crate::config::duration;
 use crate::time::{Clock, SystemClock};
@@ -26,6 +27,8 @@ Examples:
   fleetpulse users create bob --grant operator:site=Lyon --password-stdin < password.txt
   fleetpulse users edit bob --grant reader --grant operator:site=Lyon
 
+Who is deleted has no tokens any more either.
+
 {EXIT_CODES}"))]
 pub(in crate::cli) struct Users {
     #[command(flatten)]
@@ -36,16 +39,8 @@ pub(in crate::cli) struct Users {
 
 #[derive(Subcommand)]
 enum UserAction {
-    /// Everybody who may sign in
-    List {
-        #[command(flatten)]
-        most: Most,
-    },
-    /// One user
-    Get {
-        /// Name or id
-        user: String,
-    },
+    #[command(flatten)]
+    Common(Common<Anywhere, NoFile>),
     /// Add a user; asks for the password
     Create {
         /// The name to sign in with
@@ -63,14 +58,6 @@ enum UserAction {
     },
     /// Change a user; what is not named stays
     Edit(EditUser),
-    /// Delete a user with all their tokens
-    Delete {
-        /// Name or id
-        user: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
 }
 
 #[derive(Args)]
@@ -112,20 +99,9 @@ const USERS: &[Column] = &[
 ];
 
 impl Users {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            UserAction::List { .. } => "users list",
-            UserAction::Get { .. } => "users get",
-            UserAction::Create { .. } => "users create",
-            UserAction::Edit(_) => "users edit",
-            UserAction::Delete { .. } => "users delete",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
-            UserAction::List { most } => client.list(&Call::get(USER.path), USERS, &most),
-            UserAction::Get { user } => {
-                let path = client.find(USER, &user, &[])?.path(USER);
-                client.show(&Call::get(path), USERS)
-            }
+            UserAction::Common(common) => common.run(client, USER, USERS, USERS),
             UserAction::Create { name, full_name, grant, password, no_password } => {
                 let grants = grants::documents(client, &grant)?;
                 let password = if no_password { None } else { Some(password.new_one(&name)?) };
@@ -136,7 +112,6 @@ impl Users {
                 client.done(&format!("user `{name}` is there"), &document)
             }
             UserAction::Edit(edit) => edit.run(client),
-            UserAction::Delete { user, yes } => client.delete(USER, &user, yes),
         })
     }
 }
@@ -175,7 +150,7 @@ Examples:
   fleetpulse tokens create grafana --grant reader --owner bob --out grafana.token
   fleetpulse tokens delete grafana
 
-A token ends no later than the one that makes it: after `fleetpulse login --for 1d` it is good for a day at most.
+Everybody has their own tokens; administrators of everything see all. A token ends no later than the one that makes it: after `fleetpulse login --for 1d` it is good for a day at most.
 
 {EXIT_CODES}"))]
 pub(in crate::cli) struct Tokens {
@@ -187,11 +162,8 @@ pub(in crate::cli) struct Tokens {
 
 #[derive(Subcommand)]
 enum TokenAction {
-    /// One's own tokens; administrators see all
-    List {
-        #[command(flatten)]
-        most: Most,
-    },
+    #[command(flatten)]
+    Common(Common<Anywhere, NoFile>),
     /// Make a token; its secret is shown this once
     Create {
         /// What it is for; one of a kind among its owner's
@@ -207,14 +179,6 @@ enum TokenAction {
         /// Write the secret here, for you alone; - for standard output [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-    },
-    /// Delete a token; it is void at once
-    Delete {
-        /// Name or id
-        token: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
     },
 }
 
@@ -248,14 +212,9 @@ const TOKENS: &[Column] = &[
 ];
 
 impl Tokens {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            TokenAction::List { .. } => "tokens list",
-            TokenAction::Create { .. } => "tokens create",
-            TokenAction::Delete { .. } => "tokens delete",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
-            TokenAction::List { most } => client.list(&Call::get(TOKEN.path), TOKENS, &most),
+            TokenAction::Common(common) => common.run(client, TOKEN, TOKENS, TOKENS),
             TokenAction::Create { name, grant, length, owner, out } => {
                 let mut body = json!({ "name": name });
                 if !grant.is_empty() {
@@ -272,7 +231,6 @@ impl Tokens {
                 let document = client.http.call(&Call::new(Method::Post, TOKEN.path).json(body))?.body;
                 keep(client, document, out)
             }
-            TokenAction::Delete { token, yes } => client.delete(TOKEN, &token, yes),
         })
     }
 }

@@ -5,14 +5,15 @@ use serde_json::json;
 
 use super::cell::{Column, Show, text};
 use super::download::Keep;
-use super::find::{Found, GATEWAY, SITE, SUBSCRIPTION, ZONE};
+use super::find::{GATEWAY, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
-use super::{Client, EXIT_CODES, Most, Remote, run};
+use super::thing::{Anywhere, Common, One, Within};
+use super::{Client, EXIT_CODES, Remote, run};
 use crate::cli::Failure;
 
 /// Flags of `zones`.
 #[derive(Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("A zone is deleted when no sensor is in it.\n\n{EXIT_CODES}"))]
 pub(in crate::cli) struct Zones {
     #[command(flatten)]
     remote: Remote,
@@ -22,18 +23,8 @@ pub(in crate::cli) struct Zones {
 
 #[derive(Subcommand)]
 enum ZoneAction {
-    /// Zones of all sites, or of one
-    List {
-        /// Only of this site, by name or id
-        #[arg(long)]
-        site: Option<String>,
-        #[command(flatten)]
-        most: Most,
-        #[command(flatten)]
-        keep: Keep,
-    },
-    /// One zone
-    Get(ZoneOf),
+    #[command(flatten)]
+    Common(Common<Within, Keep>),
     /// Make a zone
     Create {
         /// What people call it; one of a kind in its site
@@ -45,36 +36,11 @@ enum ZoneAction {
     /// Give a zone another name
     Rename {
         #[command(flatten)]
-        zone: ZoneOf,
+        zone: One<Within>,
         /// The new name
         #[arg(value_name = "NEW-NAME")]
         name: String,
     },
-    /// Delete a zone without sensors
-    Delete {
-        #[command(flatten)]
-        zone: ZoneOf,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-#[derive(Args)]
-struct ZoneOf {
-    /// Name or id
-    zone: String,
-    /// The site that it is in, when the name alone does not say which
-    #[arg(long)]
-    site: Option<String>,
-}
-
-impl ZoneOf {
-    fn find(&self, client: &Client) -> Result<Found, Failure> {
-        let site = self.site.as_deref().map(|site| client.find(SITE, site, &[])).transpose()?;
-        let narrow: Vec<_> = site.map(|site| ("site", site.id)).into_iter().collect();
-        client.find(ZONE, &self.zone, &narrow)
-    }
 }
 
 const ZONES: &[Column] = &[
@@ -90,24 +56,9 @@ const ZONE_CARD: &[Column] =
     &[text("NAME", "name"), text("ID", "id"), text("SITE", "site.name"), text("SENSORS", "sensors")];
 
 impl Zones {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            ZoneAction::List { .. } => "zones list",
-            ZoneAction::Get(_) => "zones get",
-            ZoneAction::Create { .. } => "zones create",
-            ZoneAction::Rename { .. } => "zones rename",
-            ZoneAction::Delete { .. } => "zones delete",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
-            ZoneAction::List { site, most, keep } => {
-                let site = site.map(|site| client.find(SITE, &site, &[])).transpose()?;
-                let call = Call::get(ZONE.path).query("site", site.map(|site| site.id));
-                client.list_or_keep(&call, ZONES, &most, &keep)
-            }
-            ZoneAction::Get(zone) => {
-                let path = zone.find(client)?.path(ZONE);
-                client.show(&Call::get(path), ZONE_CARD)
-            }
+            ZoneAction::Common(common) => common.run(client, ZONE, ZONES, ZONE_CARD),
             ZoneAction::Create { name, site } => {
                 let site = client.find(SITE, &site, &[])?;
                 let call = Call::new(Method::Post, site.path(SITE) + "/zones").json(json!({ "name": name }));
@@ -115,12 +66,8 @@ impl Zones {
                 client.done(&format!("zone `{name}` is there"), &document)
             }
             ZoneAction::Rename { zone, name } => {
-                let found = zone.find(client)?;
+                let found = zone.find(client, ZONE)?;
                 client.rename(ZONE, &found, &name)
-            }
-            ZoneAction::Delete { zone, yes } => {
-                let found = zone.find(client)?;
-                client.delete_found(ZONE, &found, yes)
             }
         })
     }
@@ -128,7 +75,8 @@ impl Zones {
 
 /// Flags of `subscriptions`.
 #[derive(Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("\
+A subscription is deleted when it holds nothing but its empty built-in site.\n\n{EXIT_CODES}"))]
 pub(in crate::cli) struct Subscriptions {
     #[command(flatten)]
     remote: Remote,
@@ -138,18 +86,8 @@ pub(in crate::cli) struct Subscriptions {
 
 #[derive(Subcommand)]
 enum SubscriptionAction {
-    /// All subscriptions
-    List {
-        #[command(flatten)]
-        most: Most,
-        #[command(flatten)]
-        keep: Keep,
-    },
-    /// One subscription
-    Get {
-        /// Name or id
-        subscription: String,
-    },
+    #[command(flatten)]
+    Common(Common<Anywhere, Keep>),
     /// Make a subscription, with its built-in site for enterprise-IoT sensors
     Create {
         /// What people call it
@@ -157,19 +95,11 @@ enum SubscriptionAction {
     },
     /// Give a subscription another name
     Rename {
-        /// Name or id
-        subscription: String,
+        #[command(flatten)]
+        subscription: One<Anywhere>,
         /// The new name
         #[arg(value_name = "NEW-NAME")]
         name: String,
-    },
-    /// Delete a subscription that holds nothing but its empty built-in site
-    Delete {
-        /// Name or id
-        subscription: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
     },
 }
 
@@ -182,21 +112,10 @@ const SUBSCRIPTIONS: &[Column] = &[
 ];
 
 impl Subscriptions {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            SubscriptionAction::List { .. } => "subscriptions list",
-            SubscriptionAction::Get { .. } => "subscriptions get",
-            SubscriptionAction::Create { .. } => "subscriptions create",
-            SubscriptionAction::Rename { .. } => "subscriptions rename",
-            SubscriptionAction::Delete { .. } => "subscriptions delete",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
-            SubscriptionAction::List { most, keep } => {
-                client.list_or_keep(&Call::get(SUBSCRIPTION.path), SUBSCRIPTIONS, &most, &keep)
-            }
-            SubscriptionAction::Get { subscription } => {
-                let path = client.find(SUBSCRIPTION, &subscription, &[])?.path(SUBSCRIPTION);
-                client.show(&Call::get(path), SUBSCRIPTIONS)
+            SubscriptionAction::Common(common) => {
+                common.run(client, SUBSCRIPTION, SUBSCRIPTIONS, SUBSCRIPTIONS)
             }
             SubscriptionAction::Create { name } => {
                 let call = Call::new(Method::Post, SUBSCRIPTION.path).json(json!({ "name": name }));
@@ -204,11 +123,8 @@ impl Subscriptions {
                 client.done(&format!("subscription `{name}` is there"), &document)
             }
             SubscriptionAction::Rename { subscription, name } => {
-                let found = client.find(SUBSCRIPTION, &subscription, &[])?;
+                let found = subscription.find(client, SUBSCRIPTION)?;
                 client.rename(SUBSCRIPTION, &found, &name)
-            }
-            SubscriptionAction::Delete { subscription, yes } => {
-                client.delete(SUBSCRIPTION, &subscription, yes)
             }
         })
     }
@@ -226,18 +142,8 @@ pub(in crate::cli) struct Gateways {
 
 #[derive(Subcommand)]
 enum GatewayAction {
-    /// All gateways
-    List {
-        #[command(flatten)]
-        most: Most,
-        #[command(flatten)]
-        keep: Keep,
-    },
-    /// One gateway
-    Get {
-        /// Name or id
-        gateway: String,
-    },
+    #[command(flatten)]
+    Common(Common<Anywhere, Keep>),
     /// Register a gateway
     Create {
         /// What people call it
@@ -257,14 +163,6 @@ enum GatewayAction {
         #[arg(long)]
         site: Vec<String>,
     },
-    /// Delete a gateway; its connection ends
-    Delete {
-        /// Name or id
-        gateway: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
 }
 
 const GATEWAYS: &[Column] = &[
@@ -278,22 +176,9 @@ const GATEWAYS: &[Column] = &[
 ];
 
 impl Gateways {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = match &self.action {
-            GatewayAction::List { .. } => "gateways list",
-            GatewayAction::Get { .. } => "gateways get",
-            GatewayAction::Create { .. } => "gateways create",
-            GatewayAction::Edit { .. } => "gateways edit",
-            GatewayAction::Delete { .. } => "gateways delete",
-        };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
-            GatewayAction::List { most, keep } => {
-                client.list_or_keep(&Call::get(GATEWAY.path), GATEWAYS, &most, &keep)
-            }
-            GatewayAction::Get { gateway } => {
-                let path = client.find(GATEWAY, &gateway, &[])?.path(GATEWAY);
-                client.show(&Call::get(path), GATEWAYS)
-            }
+            GatewayAction::Common(common) => common.run(client, GATEWAY, GATEWAYS, GATEWAYS),
             GatewayAction::Create { name, site } => {
                 let body = json!({ "name": name, "sites": ids(client, &site)? });
                 let document = client.http.call(&Call::new(Method::Post, GATEWAY.path).json(body))?.body;
@@ -312,7 +197,6 @@ impl Gateways {
                     client.http.call(&Call::new(Method::Patch, found.path(GATEWAY)).json(patch))?.body;
                 client.done(&format!("gateway `{}` is changed", found.name), &document)
             }
-            GatewayAction::Delete { gateway, yes } => client.delete(GATEWAY, &gateway, yes),
         })
     }
 }

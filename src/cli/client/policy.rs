@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::cell::{Column, text};
 use super::find::{SENSOR, SITE, SUBSCRIPTION, ZONE};
 use super::http::{Call, Method};
+use super::thing::{Where, Within};
 use super::{Client, EXIT_CODES, Remote, run};
 use crate::cli::Failure;
 use crate::config::duration;
@@ -73,9 +74,8 @@ struct Level {
     /// Sensor, by name or id
     #[arg(long)]
     sensor: Option<String>,
-    /// The site that the zone or sensor is in, when its name alone does not say which
-    #[arg(long = "in", value_name = "SITE")]
-    within: Option<String>,
+    #[command(flatten)]
+    within: Within,
 }
 
 impl Level {
@@ -88,9 +88,30 @@ impl Level {
         ];
         let found = levels.into_iter().find_map(|(name, kind)| Some((name.as_deref()?, kind)));
         let Some((name, kind)) = found else { return Err(Failure::usage("say at which level")) };
-        let site = self.within.as_deref().map(|site| client.find(SITE, site, &[])).transpose()?;
-        let narrow: Vec<_> = site.map(|site| ("site", site.id)).into_iter().collect();
-        Ok(client.find(kind, name, &narrow)?.path(kind) + "/policy")
+        Ok(client.find(kind, name, &self.within.narrow(client)?)?.path(kind) + "/policy")
+    }
+}
+
+/// All that is said at a level, at once.
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct Said {
+    /// A number of a rule; may be repeated
+    #[arg(long, value_name = "RULE.NUMBER=VALUE", value_parser = number)]
+    number: Vec<(String, String, f64)>,
+    /// Time between two heartbeats
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    interval: Option<Duration>,
+}
+
+impl Said {
+    pub(super) fn document(&self) -> Value {
+        let mut rules: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+        for (rule, key, value) in &self.number {
+            rules.entry(rule).or_default().insert(key.clone(), json!(value));
+        }
+        let seconds = self.interval.map(|interval| interval.as_secs_f64());
+        json!({ "interval_seconds": seconds, "numbers": rules })
     }
 }
 
@@ -115,8 +136,7 @@ const NUMBERS: &[Column] = &[
 ];
 
 impl Policy {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
-        let what = if matches!(self.action, Action::Get { .. }) { "policy get" } else { "policy set" };
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         run(&self.remote, what, |client| match self.action {
             Action::Get { level } => {
                 let path = level.path(client)?;

@@ -9,18 +9,35 @@ use super::Client;
 use super::cell::{Column, Show, text};
 use super::http::{Call, Method};
 use crate::cli::Failure;
+use crate::cli::when::{rfc3339, time};
 use crate::config::duration;
 use crate::time::{Clock, SystemClock, UnixMillis};
 
-/// For how long, and why.
+/// For how long.
 #[derive(Args)]
-pub(super) struct MuteFor {
-    /// For so long, such as 2h or 3d [default: until somebody ends it]
+struct Span {
+    /// For so long, such as 2h or 3d
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse, conflicts_with = "until")]
     length: Option<Duration>,
     /// Until this time (RFC 3339)
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<UnixMillis>,
+}
+
+impl Span {
+    /// Its end, when it begins there.
+    fn end(&self, from: UnixMillis) -> Result<Option<String>, Failure> {
+        let length = self.length.map(|length| after(from, length)).transpose()?;
+        Ok(length.or(self.until.map(rfc3339)))
+    }
+}
+
+/// For how long, and why.
+#[derive(Args)]
+#[command(after_help = "Without --for and --until it holds until somebody ends it.")]
+pub(super) struct MuteFor {
+    #[command(flatten)]
+    span: Span,
     /// Why, for the next person
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -28,10 +45,7 @@ pub(super) struct MuteFor {
 
 impl MuteFor {
     pub(super) fn body(&self) -> Result<Value, Failure> {
-        let until = match (self.length, &self.until) {
-            (Some(length), _) => Some(after(SystemClock::start().unix(), length)?),
-            (None, until) => until.clone(),
-        };
+        let until = self.span.end(SystemClock::start().unix())?;
         Ok(json!({ "until": until, "reason": self.reason }))
     }
 }
@@ -48,26 +62,36 @@ pub(super) fn before_now(length: Duration) -> Result<String, Failure> {
     at.map(|at| at.to_string()).map_err(|_| Failure::usage("that is too long ago"))
 }
 
+/// A window to be.
+#[derive(Args)]
+pub(super) struct NewWindow {
+    /// From this time on (RFC 3339) [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    from: Option<UnixMillis>,
+    #[command(flatten)]
+    span: Span,
+    /// Why, for the next person
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+impl NewWindow {
+    pub(super) fn body(&self) -> Result<Value, Failure> {
+        let begin = self.from.unwrap_or_else(|| SystemClock::start().unix());
+        let Some(until) = self.span.end(begin)? else {
+            return Err(Failure::usage("say how long the window is, with --for or --until"));
+        };
+        Ok(json!({ "from": rfc3339(begin), "until": until, "reason": self.reason }))
+    }
+}
+
 /// What is done to the windows of something.
 #[derive(Subcommand)]
 pub(super) enum Windows {
     /// Those that did not end yet
     List,
     /// Plan one
-    Add {
-        /// From this time on (RFC 3339) [default: now]
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// Until this time (RFC 3339)
-        #[arg(long, value_name = "TIME", required_unless_present = "length", conflicts_with = "length")]
-        until: Option<String>,
-        /// For so long, such as 2h
-        #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
-        length: Option<Duration>,
-        /// Why, for the next person
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        reason: String,
-    },
+    Add(NewWindow),
     /// Remove one
     Remove {
         /// Its number in the list
@@ -91,23 +115,9 @@ impl Windows {
                 let body = client.http.call(&Call::get(path))?.body;
                 client.rows(body["items"].as_array().map_or(&[], Vec::as_slice), WINDOWS)
             }
-            Windows::Add { from, until, length, reason } => {
-                let begin = match &from {
-                    Some(text) => {
-                        let at = text.parse::<jiff::Timestamp>();
-                        let at = at.map_err(|_| {
-                            Failure::usage("--from is no time: write it as 2026-11-24T16:00:00Z")
-                        })?;
-                        UnixMillis(at.as_millisecond())
-                    }
-                    None => SystemClock::start().unix(),
-                };
-                let until = match (until, length) {
-                    (Some(until), _) => until,
-                    (None, length) => after(begin, length.unwrap_or_default())?,
-                };
-                let body = json!({ "from": after(begin, Duration::ZERO)?, "until": until, "reason": reason });
-                let document = client.http.call(&Call::new(Method::Post, path).json(body))?.body;
+            Windows::Add(window) => {
+                let call = Call::new(Method::Post, path).json(window.body()?);
+                let document = client.http.call(&call)?.body;
                 let number = &document["id"];
                 client.done(&format!("window {number} is planned"), &document)
             }

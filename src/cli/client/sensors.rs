@@ -8,13 +8,18 @@ use serde_json::{Value, json};
 use super::cell::{Column, Show, text};
 use super::chosen::{Change, Changing, Chosen, Filter};
 use super::download::Keep;
-use super::files::{Activation, Import, NewFile, activate, respond};
-use super::find::{Found, SENSOR, SITE, SUBSCRIPTION, ZONE};
+use super::files::{Activation, Import, respond};
+use super::find::{Found, SENSOR, SITE, ZONE};
 use super::http::{Call, Method};
-use super::quiet::{MuteFor, Windows};
+use super::many::Activations;
+use super::onboard::Onboard;
+use super::policy::Said;
+use super::quiet::{MuteFor, NewWindow, Windows};
+use super::thing::{One, Within};
 use super::{Client, EXIT_CODES, Most, Remote, run};
 use crate::cli::Failure;
-use crate::cli::paint::clean;
+use crate::cli::when::{rfc3339, time};
+use crate::time::UnixMillis;
 
 /// Flags of `sensors`.
 #[derive(Args)]
@@ -42,30 +47,49 @@ enum Action {
     /// Sensors with their health: filtered, in order
     List {
         #[command(flatten)]
-        filter: Filter,
+        filter: Box<Filter>,
         /// health (worst first), name, type, zone, site, subscription, version, last_connected, ti_version, lifecycle;
         /// with - in front the other way round
         #[arg(long, value_name = "ORDER", allow_hyphen_values = true)]
         sort: Option<String>,
+        /// Only these fields of each, such as name,health; the server sends no others
+        #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+        fields: Vec<String>,
         #[command(flatten)]
         most: Most,
         #[command(flatten)]
         keep: Keep,
     },
     /// One sensor: what was declared, and how it is
-    Get(One),
+    Get(OneSensor),
     /// Why a sensor is as it is: every rule, and what it saw
-    Why(One),
+    Why(OneSensor),
+    /// One charted value of a sensor over time
+    Series {
+        #[command(flatten)]
+        one: OneSensor,
+        /// cpu-ratio, memory-ratio, delivery-ratio ...; a wrong one is answered with all there are
+        #[arg(long)]
+        metric: String,
+        /// From this time on (RFC 3339) [default: a day before the end]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        from: Option<UnixMillis>,
+        /// Until this time (RFC 3339) [default: now]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        until: Option<UnixMillis>,
+    },
     /// Register a sensor, and get the activation file that makes a host this sensor
     Onboard(Onboard),
     /// Register many sensors from a CSV or JSON file
     Import(Import),
     /// Make the activation file of a sensor that waits for activation; files made before are void
     Activation(Activation),
+    /// Make the activation files of some sensors
+    Activations(Activations),
     /// Take the response file that a locally managed sensor made; it is active by it
     Response {
         #[command(flatten)]
-        one: One,
+        one: OneSensor,
         /// The file that `fleetpulse agent activate --offline` made
         file: PathBuf,
     },
@@ -85,7 +109,7 @@ enum Action {
     /// Give a sensor another name
     Rename {
         #[command(flatten)]
-        one: One,
+        one: OneSensor,
         /// The new name
         #[arg(value_name = "NEW-NAME")]
         name: String,
@@ -124,7 +148,7 @@ enum Action {
         changing: Changing,
     },
     /// Mark a locally managed sensor as active: it never connects by itself
-    MarkActive(One),
+    MarkActive(OneSensor),
     /// Delete sensors for ever; their certificates are void at once, their history stays
     Delete {
         #[command(flatten)]
@@ -148,31 +172,35 @@ enum Action {
         #[command(flatten)]
         changing: Changing,
     },
+    /// Plan a maintenance window of some sensors
+    AddWindow {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        window: NewWindow,
+        #[command(flatten)]
+        changing: Changing,
+    },
+    /// Say thresholds and interval of some sensors; what was said at them before is said no more
+    SetPolicy {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        said: Said,
+        #[command(flatten)]
+        changing: Changing,
+    },
     /// Maintenance windows of a sensor: it is quiet meanwhile
     Windows {
         #[command(flatten)]
-        one: One,
+        one: OneSensor,
         #[command(subcommand)]
         action: Windows,
     },
 }
 
 /// One sensor.
-#[derive(Args)]
-pub(super) struct One {
-    /// Name or id
-    sensor: String,
-    /// The site that it stands in, when the name alone does not say which
-    #[arg(long = "in", value_name = "SITE")]
-    within: Option<String>,
-}
-
-impl One {
-    pub(super) fn find(&self, client: &Client) -> Result<Found, Failure> {
-        let narrow: Vec<_> = self.within.iter().map(|site| ("site", site.clone())).collect();
-        client.find(SENSOR, &self.sensor, &narrow)
-    }
-}
+pub(super) type OneSensor = One<Within>;
 
 /// Where sensors go.
 #[derive(Args)]
@@ -186,10 +214,7 @@ struct Place {
 }
 
 /// Zone of a sensor for which nobody names one.
-const USUAL_ZONE: &str = "Default";
-/// Subscription that is made when there is none and nobody names one.
-const USUAL_SUBSCRIPTION: &str = "Default";
-
+pub(super) const USUAL_ZONE: &str = "Default";
 impl Place {
     fn find(&self, client: &Client) -> Result<Found, Failure> {
         let zone = self.zone.as_deref().unwrap_or(USUAL_ZONE);
@@ -199,43 +224,6 @@ impl Place {
     }
 }
 
-#[derive(Args)]
-struct Onboard {
-    /// What people call it; one of a kind in its site
-    name: String,
-    /// Site, by name or id; enterprise-iot sensors stand in the built-in one of their subscription
-    #[arg(long)]
-    site: Option<String>,
-    /// Zone in the site, by name or id [default: Default]
-    #[arg(long)]
-    zone: Option<String>,
-    /// Subscription that the site is of, by name or id; needed where there are several
-    #[arg(long)]
-    subscription: Option<String>,
-    /// Make subscription, site and zone where they are not there
-    #[arg(long)]
-    create: bool,
-    /// Type
-    #[arg(long = "type", value_enum, default_value = "ot-cloud")]
-    kind: Kind,
-    /// Notes
-    #[arg(long, value_name = "TEXT")]
-    notes: Option<String>,
-    /// Threat-intelligence updates
-    #[arg(long, value_enum)]
-    ti_mode: Option<TiMode>,
-    /// Make the activation file too, and write it here, for you alone; - for standard output
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    OtCloud,
-    OtLocal,
-    EnterpriseIot,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
     OtCloud,
@@ -243,13 +231,13 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum TiMode {
+pub(super) enum TiMode {
     Automatic,
     Manual,
 }
 
 /// The word that the API has for it.
-fn word(value: impl ValueEnum) -> String {
+pub(super) fn word(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
@@ -313,51 +301,48 @@ const RULES: &[Column] = &[
     text("TITLE", "title").wide(),
 ];
 
+const SERIES: &[Column] = &[
+    text("AT", "at").show(Show::Time),
+    text("SECONDS", "seconds"),
+    text("MIN", "min"),
+    text("MAX", "max"),
+    text("LAST", "last"),
+];
+
 impl Sensors {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         let Sensors { remote, action } = self;
-        let what = action.name();
         run(&remote, what, |client| action.run(client))
     }
 }
 
 impl Action {
-    fn name(&self) -> &'static str {
-        match self {
-            Action::List { .. } => "sensors list",
-            Action::Get(_) => "sensors get",
-            Action::Why(_) => "sensors why",
-            Action::Onboard(_) => "sensors onboard",
-            Action::Import(_) => "sensors import",
-            Action::Activation(_) => "sensors activation",
-            Action::Response { .. } => "sensors response",
-            Action::Edit { .. } => "sensors edit",
-            Action::Rename { .. } => "sensors rename",
-            Action::Move { .. } => "sensors move",
-            Action::SetMode { .. } => "sensors set-mode",
-            Action::Reactivate { .. } => "sensors reactivate",
-            Action::Revoke { .. } => "sensors revoke",
-            Action::MarkActive(_) => "sensors mark-active",
-            Action::Delete { .. } => "sensors delete",
-            Action::Mute { .. } => "sensors mute",
-            Action::Unmute { .. } => "sensors unmute",
-            Action::Windows { .. } => "sensors windows",
-        }
-    }
-
     fn run(self, client: &mut Client) -> Result<(), Failure> {
         match self {
-            Action::List { filter, sort, most, keep } => {
+            Action::List { filter, sort, fields, most, keep } => {
                 let call = filter.narrow(Call::get(SENSOR.path)).query("sort", sort);
-                client.list_or_keep(&call, GRID, &most, &keep)
+                if fields.is_empty() {
+                    return client.list_or_keep(&call, GRID, &most, &keep);
+                }
+                let asked = |column: &&Column| fields.iter().any(|field| column.is_of(field));
+                let columns: Vec<Column> = GRID.iter().filter(asked).map(Column::narrow).collect();
+                let call = call.query("fields", Some(fields.join(",")));
+                client.list_or_keep(&call, &columns, &most, &keep)
             }
             Action::Get(one) => {
-                let path = one.find(client)?.path(SENSOR);
+                let path = one.find(client, SENSOR)?.path(SENSOR);
                 client.show(&Call::get(path), CARD)
             }
             Action::Why(one) => why(client, &one),
             Action::Onboard(onboard) => onboard.run(client),
             Action::Import(import) => import.run(client),
+            Action::Series { one, metric, from, until } => {
+                let call = Call::get(one.find(client, SENSOR)?.path(SENSOR) + "/series");
+                let call = call.query("metric", Some(metric)).query("from", from.map(rfc3339));
+                let document = client.http.call(&call.query("until", until.map(rfc3339)))?.body;
+                client.rows(document["points"].as_array().map_or(&[], Vec::as_slice), SERIES)
+            }
+            Action::Activations(activations) => activations.run(client),
             Action::Activation(activation) => activation.run(client),
             Action::Response { one, file } => respond(client, &one, &file),
             Action::Edit { chosen, notes, ti_mode, changing } => {
@@ -374,7 +359,7 @@ impl Action {
                 chosen.change(client, &changing, &change)
             }
             Action::Rename { one, name } => {
-                let found = one.find(client)?;
+                let found = one.find(client, SENSOR)?;
                 let call = Call::new(Method::Patch, found.path(SENSOR)).json(json!({ "name": name }));
                 let document = client.http.call(&call)?.body;
                 client.done(&format!("`{}` is now called `{name}`", found.name), &document)
@@ -403,7 +388,7 @@ impl Action {
                 chosen.change(client, &changing, &change)
             }
             Action::MarkActive(one) => {
-                let found = one.find(client)?;
+                let found = one.find(client, SENSOR)?;
                 let call = Call::new(Method::Post, found.path(SENSOR) + "/mark-active");
                 let document = client.http.call(&call)?.body;
                 client.done(&format!("`{}` is active", found.name), &document)
@@ -427,8 +412,24 @@ impl Action {
                     Change { action: "unmute", arguments: json!({}), done: "unmuted", one, grave: false };
                 chosen.change(client, &changing, &change)
             }
+            Action::AddWindow { chosen, window, changing } => {
+                let one = |path: String, body: &Value| {
+                    Call::new(Method::Post, path + "/windows").json(body.clone())
+                };
+                let (arguments, done) = (window.body()?, "given a window");
+                let change = Change { action: "add-window", arguments, done, one, grave: false };
+                chosen.change(client, &changing, &change)
+            }
+            Action::SetPolicy { chosen, said, changing } => {
+                let one = |path: String, arguments: &Value| {
+                    Call::new(Method::Put, path + "/policy").json(arguments["policy"].clone())
+                };
+                let (arguments, done) = (json!({ "policy": said.document() }), "given this policy");
+                let change = Change { action: "set-policy", arguments, done, one, grave: false };
+                chosen.change(client, &changing, &change)
+            }
             Action::Windows { one, action } => {
-                let found = one.find(client)?;
+                let found = one.find(client, SENSOR)?;
                 action.run(client, &found.path(SENSOR))
             }
         }
@@ -440,8 +441,8 @@ fn patch(path: String, arguments: &Value) -> Call {
 }
 
 /// Rules that say something come first.
-fn why(client: &mut Client, one: &One) -> Result<(), Failure> {
-    let mut document = client.http.call(&Call::get(one.find(client)?.path(SENSOR)))?.body;
+fn why(client: &mut Client, one: &OneSensor) -> Result<(), Failure> {
+    let mut document = client.http.call(&Call::get(one.find(client, SENSOR)?.path(SENSOR)))?.body;
     if client.out.format().is_json() {
         return client.out.one(&document["rules"], &[]);
     }
@@ -454,100 +455,4 @@ fn why(client: &mut Client, one: &One) -> Result<(), Failure> {
     };
     rules.sort_by_key(order);
     client.rows(&rules, RULES)
-}
-
-impl Onboard {
-    fn run(self, client: &mut Client) -> Result<(), Failure> {
-        self.check()?;
-        let mut body = json!({ "name": self.name, "type": word(self.kind) });
-        let optional = [("notes", self.notes.clone()), ("threat_intel_mode", self.ti_mode.map(word))];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                body[name] = json!(value);
-            }
-        }
-        // The place of the file is made first: a sensor is not registered for a file that can't be written.
-        let out = self.out.as_deref().map(NewFile::create).transpose()?;
-        match &self.site {
-            Some(site) => body["zone"] = json!(self.place(client, site)?.id),
-            None => body["subscription"] = json!(self.subscription(client)?.id),
-        }
-        let document = client.http.call(&Call::new(Method::Post, SENSOR.path).json(body))?.body;
-        let found = Found::of(&document);
-        let Some(out) = out else {
-            let text = format!("`{}` waits for activation: {}", found.name, found.id);
-            return client.done(&text, &document);
-        };
-        let registered = |failure: Failure| {
-            let name = clean(&found.name);
-            failure.before(&format!(
-                "`{name}` is registered, but has no activation file yet; \
-                 `fleetpulse sensors activation {}` makes it",
-                found.id
-            ))
-        };
-        activate(client, &found, out).map_err(registered)
-    }
-
-    /// Only some sensors stand in a site that people choose.
-    fn check(&self) -> Result<(), Failure> {
-        match (self.kind, &self.site) {
-            (Kind::EnterpriseIot, None) if self.zone.is_none() => Ok(()),
-            (Kind::EnterpriseIot, _) => Err(Failure::usage(
-                "enterprise-iot sensors stand in the built-in site of their subscription; leave --site and --zone out",
-            )),
-            (_, None) => Err(Failure::usage("say in which site it stands, with --site")),
-            (_, Some(_)) => Ok(()),
-        }
-    }
-
-    /// The zone; made, with its site, when that was asked for.
-    fn place(&self, client: &Client, site: &str) -> Result<Found, Failure> {
-        let owner = self.subscription.as_ref().map(|_| self.subscription(client)).transpose()?;
-        let narrow: Vec<_> = owner.iter().map(|owner| ("subscription", owner.id.clone())).collect();
-        let site = match client.look_for(SITE, site, &narrow)? {
-            Some(site) => site,
-            None if self.create && !is_id(site) => {
-                let owner = owner.map_or_else(|| self.subscription(client), Ok)?;
-                client.make(SITE.path, json!({ "name": site, "subscription": owner.id }))?
-            }
-            None => return Err(client.none(SITE, site, CREATE)),
-        };
-        let zone = self.zone.as_deref().unwrap_or(USUAL_ZONE);
-        match client.look_for(ZONE, zone, &[("site", site.id.clone())])? {
-            Some(zone) => Ok(zone),
-            None if self.create && !is_id(zone) => {
-                client.make(&(site.path(SITE) + "/zones"), json!({ "name": zone }))
-            }
-            None => Err(client.none(ZONE, zone, CREATE)),
-        }
-    }
-
-    /// The one that is named, or the only one.
-    fn subscription(&self, client: &Client) -> Result<Found, Failure> {
-        if let Some(name) = &self.subscription {
-            return match client.look_for(SUBSCRIPTION, name, &[])? {
-                Some(found) => Ok(found),
-                None if self.create => client.make(SUBSCRIPTION.path, json!({ "name": name })),
-                None => Err(client.none(SUBSCRIPTION, name, CREATE)),
-            };
-        }
-        let mut there = Vec::new();
-        client.http.each(&Call::get(SUBSCRIPTION.path), 2, |item| {
-            there.push(Found::of(&item));
-            Ok(())
-        })?;
-        if there.is_empty() && self.create {
-            return client.make(SUBSCRIPTION.path, json!({ "name": USUAL_SUBSCRIPTION }));
-        }
-        client.find_or_only(SUBSCRIPTION, None)
-    }
-}
-
-/// What to do about a place that is missing.
-const CREATE: &str = "--create makes it, if it is a name";
-
-/// An id is of something that is there; nothing is made that is called like one.
-fn is_id(text: &str) -> bool {
-    text.parse::<uuid::Uuid>().is_ok()
 }

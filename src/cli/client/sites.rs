@@ -8,7 +8,8 @@ use super::download::Keep;
 use super::find::{SITE, SUBSCRIPTION};
 use super::http::{Call, Method};
 use super::quiet::{MuteFor, Windows};
-use super::{Client, EXIT_CODES, Most, Remote, run};
+use super::thing::{Anywhere, Common};
+use super::{Client, EXIT_CODES, Remote, run};
 use crate::cli::Failure;
 
 /// Flags of `sites`.
@@ -20,6 +21,8 @@ Examples:
   fleetpulse sites mute Lyon --for 2h --reason \"power is off\"
   fleetpulse sites windows Lyon add --from 2026-12-01T20:00:00Z --for 4h --reason \"new switches\"
 
+A site is deleted when it has no zones.
+
 {EXIT_CODES}"))]
 pub(in crate::cli) struct Sites {
     #[command(flatten)]
@@ -30,18 +33,8 @@ pub(in crate::cli) struct Sites {
 
 #[derive(Subcommand)]
 enum Action {
-    /// All sites
-    List {
-        #[command(flatten)]
-        most: Most,
-        #[command(flatten)]
-        keep: Keep,
-    },
-    /// One site
-    Get {
-        /// Name or id
-        site: String,
-    },
+    #[command(flatten)]
+    Common(Common<Anywhere, Keep>),
     /// Make a site
     Create {
         /// What people call it
@@ -58,14 +51,6 @@ enum Action {
     },
     /// Change name, tags and owners together; what is not named stays
     Edit(Edit),
-    /// Delete a site without zones
-    Delete {
-        /// Name or id
-        site: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
-    },
     /// Notify nobody about this site and its sensors; verdicts go on
     Mute {
         /// Name or id
@@ -144,18 +129,8 @@ const CARD: &[Column] = &[
 ];
 
 impl Sites {
-    pub(in crate::cli) fn run(self) -> Result<(), Failure> {
+    pub(in crate::cli) fn run(self, what: &str) -> Result<(), Failure> {
         let Sites { remote, action } = self;
-        let what = match &action {
-            Action::List { .. } => "sites list",
-            Action::Get { .. } => "sites get",
-            Action::Create { .. } => "sites create",
-            Action::Edit(_) => "sites edit",
-            Action::Delete { .. } => "sites delete",
-            Action::Mute { .. } => "sites mute",
-            Action::Unmute { .. } => "sites unmute",
-            Action::Windows { .. } => "sites windows",
-        };
         run(&remote, what, |client| action.run(client))
     }
 }
@@ -163,11 +138,7 @@ impl Sites {
 impl Action {
     fn run(self, client: &mut Client) -> Result<(), Failure> {
         match self {
-            Action::List { most, keep } => client.list_or_keep(&Call::get(SITE.path), LIST, &most, &keep),
-            Action::Get { site } => {
-                let path = client.find(SITE, &site, &[])?.path(SITE);
-                client.show(&Call::get(path), CARD)
-            }
+            Action::Common(common) => common.run(client, SITE, LIST, CARD),
             Action::Create { name, subscription, tag, owner } => {
                 let subscription = client.find_or_only(SUBSCRIPTION, subscription.as_deref())?;
                 let tags: serde_json::Map<String, Value> =
@@ -178,7 +149,6 @@ impl Action {
                 client.done(&format!("site `{name}` is there"), &document)
             }
             Action::Edit(edit) => edit.run(client),
-            Action::Delete { site, yes } => client.delete(SITE, &site, yes),
             Action::Mute { site, mute } => {
                 let found = client.find(SITE, &site, &[])?;
                 let call = Call::new(Method::Put, found.path(SITE) + "/mute").json(mute.body()?);

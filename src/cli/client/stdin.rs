@@ -29,10 +29,17 @@ pub(super) fn asked(what: &'static str) -> Result<String, Failure> {
 
 /// Its first line, without the end.
 pub(super) fn line(what: &'static str) -> Result<String, Failure> {
-    let mut line = String::new();
-    let input = take(what)?.take(TOKEN_FILE_BYTES_MAX);
-    let read = BufReader::new(input).read_line(&mut line);
-    read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
-    line.truncate(line.trim_end_matches(['\r', '\n']).len());
-    Ok(line)
+    lines(what).map(|[line]| line)
+}
+
+/// Its first lines, each without its end; empty ones where there are no more.
+pub(super) fn lines<const N: usize>(what: &'static str) -> Result<[String; N], Failure> {
+    let mut input = BufReader::new(take(what)?.take(TOKEN_FILE_BYTES_MAX));
+    let mut lines = [const { String::new() }; N];
+    for line in &mut lines {
+        let read = input.read_line(line);
+        read.map_err(|error| Failure::failed(format!("standard input: {error}")))?;
+        line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    }
+    Ok(lines)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::rig::Rig;
-use crate::process::Program;
+use crate::process::{Program, until};
 
 fn texts(items: &Value, place: &str) -> Vec<String> {
     let items = items.as_array().expect("a list");
@@ -103,7 +103,29 @@ fn sensors_are_found_by_what_is_said_of_them_in_every_form() {
     assert_eq!(texts(&list(&["--lifecycle", "active"]), "/name"), [""; 0]);
     assert_eq!(texts(&list(&["--sort", "-name", "--max", "1"]), "/name"), ["pump 2"]);
     assert_eq!(texts(&list(&["--type", "ot-cloud", "--connected", "false"]), "/name").len(), 3);
-    rig.cli.done(&["sites", "edit", "Bern", "--tag", "line=3", "--owner", "ann@example.com"]);
+    rig.cli.done(&[
+        "sites",
+        "edit",
+        "Bern",
+        "--tag",
+        "line=3",
+        "--tag",
+        "new=yes",
+        "--owner",
+        "ann@example.com",
+    ]);
+    assert_eq!(texts(&list(&["--tag", "line=3", "--tag", "new"]), "/site/name"), ["Bern"]);
+    assert_eq!(texts(&list(&["--tag", "line=3", "--tag", "old"]), "/site/name"), [""; 0]);
+    rig.cli.done(&["sensors", "edit", "pump 2", "--ti-mode", "manual"]);
+    assert_eq!(texts(&list(&["--ti-mode", "manual"]), "/name"), ["pump 2"]);
+    assert_eq!(list(&["--ti-status", "failed"]), json!([]));
+    let some = rig.cli.done(&["sensors", "list", "--fields", "name,notes", "-o", "csv", "--sort", "name"]);
+    assert!(some.starts_with("name,notes\r\npump 1,"), "{some}");
+    // The numbers are those of the last sweep.
+    until("the fleet is counted", || (rig.cli.json(&["fleet"])["sensors"]["total"] == 3).then_some(()));
+    let series = rig.cli.json(&["sensors", "series", "pump 2", "--metric", "cpu-ratio"]);
+    assert_eq!(series, json!([]), "it never reported");
+    assert!(rig.cli.fails(3, &["sensors", "series", "pump 2", "--metric", "x"]).contains("field  metric"));
     assert_eq!(texts(&list(&["--tag", "line=3", "--owner", "ann@example.com"]), "/site/name"), ["Bern"]);
     let csv = rig.cli.done(&["sensors", "list", "--sort", "name", "-o", "csv"]);
     let lines: Vec<&str> = csv.lines().collect();
@@ -132,6 +154,15 @@ fn a_name_that_two_have_is_told_with_where_they_stand() {
     let said: Value =
         serde_json::from_str(&rig.cli.fails(3, &["sensors", "get", "pump 1", "--json"])).unwrap();
     assert_eq!(said["candidates"].as_array().unwrap().len(), 2, "{said}");
+    // A site's name may have in it what separates others in a filter.
+    rig.cli.done(&["sites", "create", "Lyon, hall 2"]);
+    rig.cli.done(&["zones", "create", "Default", "--site", "Lyon, hall 2"]);
+    rig.cli.done(&["sensors", "onboard", "pump 2", "--site", "Lyon, hall 2"]);
+    let there = rig.cli.json(&["sensors", "get", "pump 2", "--in", "Lyon, hall 2"]);
+    assert_eq!(there["site"]["name"], "Lyon, hall 2");
+    let elsewhere = there["id"].as_str().unwrap();
+    rig.cli.fails(3, &["sensors", "get", elsewhere, "--in", "Bern"]);
+    rig.cli.done(&["sensors", "delete", elsewhere, "--in", "Lyon, hall 2", "--yes"]);
     let one = rig.cli.json(&["sensors", "get", "pump 1", "--in", "Bern"]);
     let id = one["id"].as_str().unwrap();
     assert_eq!(rig.cli.json(&["sensors", "get", id])["site"]["name"], "Bern");
@@ -143,6 +174,22 @@ fn a_name_that_two_have_is_told_with_where_they_stand() {
     let said = rig.cli.fails(3, &["sensors", "get", "pump 3"]);
     assert!(said.contains("no sensor is called `pump 3`") && said.contains("sensors list"), "{said}");
     rig.cli.fails(3, &["sensors", "get", "00000000-0000-4000-8000-000000000000"]);
+}
+
+#[test]
+fn some_sensors_get_their_activation_files_at_once() {
+    let rig = pumps();
+    let make = ["sensors", "activations", "--filter", "q=pump", "--out", "files"];
+    let made = rig.cli.json(&make);
+    assert_eq!(made["files"].as_array().unwrap().len(), 3, "{made}");
+    let folder = rig.cli.home().join("files");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "two of them have one name");
+    for file in made["files"].as_array().unwrap() {
+        let told = rig.cli.done(&["verify", file["file"].as_str().unwrap()]);
+        assert!(told.starts_with("good"), "{told}");
+    }
+    rig.cli.fails(1, &make);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "nothing is written over");
 }
 
 #[test]
@@ -173,6 +220,21 @@ fn one_sensor_is_renamed_moved_muted_and_deleted() {
     let number = windows[0]["id"].to_string();
     rig.cli.done(&["sensors", "windows", "main pump", "remove", &number]);
     assert_eq!(rig.cli.json(&["sensors", "windows", "main pump", "list"]), json!([]));
+    let both = ["main pump", "pump 1", "--in", "Lyon"];
+    let said = rig.cli.fails(3, &[&["sensors", "add-window"], &both[..], &["--for", "1h", "--yes"]].concat());
+    assert!(said.contains("no sensor is called `main pump`"), "it went to Bern: {said}");
+    rig.cli.fails(64, &["sensors", "add-window", "main pump"]);
+    let set = ["--number", "disk-almost-full.percent=95", "--interval", "30s", "--yes"];
+    let pumps = ["sensors", "set-policy", "--filter", "site=Bern"];
+    assert_eq!(rig.cli.json(&[&pumps[..], &set].concat())["done"], 2);
+    let policy = rig.cli.json(&["policy", "get", "--sensor", "main pump"]);
+    assert_eq!(policy["said"]["numbers"]["disk-almost-full"]["percent"], 95.0);
+    rig.cli.done(&["sensors", "set-policy", "main pump", "--interval", "20s"]);
+    let policy = rig.cli.json(&["policy", "get", "--sensor", "main pump"]);
+    assert_eq!(policy["said"], json!({ "interval_seconds": 20.0, "numbers": {} }), "and nothing else");
+    let add = ["sensors", "add-window", "--filter", "site=Bern", "--for", "1h", "--yes"];
+    assert_eq!(rig.cli.json(&add)["done"], 2);
+    assert_eq!(rig.cli.json(&["sensors", "windows", "main pump", "list"]).as_array().unwrap().len(), 1);
     let why = rig.cli.done(&["sensors", "why", "main pump"]);
     assert!(why.starts_with("RULE"), "{why}");
     assert!(rig.cli.json(&["sensors", "why", "main pump"]).as_array().is_some_and(|rules| !rules.is_empty()));
@@ -293,10 +355,8 @@ fn zones_subscriptions_and_gateways_come_and_go() {
     assert!(rig.cli.done(&["subscriptions", "get", "North"]).contains("North"));
     rig.cli.done(&["sites", "create", "Lyon"]);
     rig.cli.done(&["zones", "create", "Line 1", "--site", "Lyon"]);
-    rig.cli.done(&["zones", "rename", "Line 1", "Line 2", "--site", "Lyon"]);
-    assert!(
-        texts(&rig.cli.json(&["zones", "list", "--site", "Lyon"]), "/name").contains(&"Line 2".to_owned())
-    );
+    rig.cli.done(&["zones", "rename", "Line 1", "Line 2", "--in", "Lyon"]);
+    assert!(texts(&rig.cli.json(&["zones", "list", "--in", "Lyon"]), "/name").contains(&"Line 2".to_owned()));
     assert_eq!(rig.cli.json(&["zones", "get", "Line 2"])["site"]["name"], "Lyon");
     rig.cli.done(&["gateways", "create", "relay", "--site", "Lyon"]);
     rig.cli.done(&["gateways", "edit", "relay", "--name", "relay 1"]);

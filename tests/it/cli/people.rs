@@ -197,6 +197,25 @@ fn a_token_goes_into_a_file_for_one_reader() {
 }
 
 #[test]
+fn one_knows_who_one_is_and_changes_ones_own_password() {
+    let rig = Rig::start_without_users();
+    set_up(&rig, "ann");
+    assert_eq!(login(&rig.cli, "ann", PASSWORD, &["--url", &rig.url()]).code, 0);
+    let who = rig.cli.done(&["whoami"]);
+    assert!(who.contains("ann") && who.contains("administrator") && who.contains("manage-access"), "{who}");
+    let change = |input: &str| rig.cli.run_with(&["password", "ann", "--password-stdin"], input.as_bytes());
+    let wrong = change("wrong horse battery\nanother horse battery\n");
+    assert_eq!(wrong.code, 4, "{wrong:?}");
+    let weak = change(&format!("{PASSWORD}\nshort\n"));
+    assert!(weak.code == 3 && weak.err.contains("field  new"), "{weak:?}");
+    let done = change(&format!("{PASSWORD}\nanother horse battery\n"));
+    assert_eq!(done.code, 0, "{done:?}");
+    rig.cli.done(&["whoami"]);
+    assert_eq!(login(&rig.cli, "ann", PASSWORD, &[]).code, 4);
+    assert_eq!(login(&rig.cli, "ann", "another horse battery", &[]).code, 0);
+}
+
+#[test]
 fn standard_input_is_read_for_one_thing() {
     let cli = Cli::of("http://127.0.0.1:1");
     let ran = cli.run_with(&["users", "create", "bob", "--password-stdin", "--token-file", "-"], b"fp_x\n");
@@ -288,7 +307,7 @@ fn an_activation_file_is_made_for_one_reader_and_makes_a_host_the_sensor() {
     assert!(
         rig.cli
             .done(&["sensors", "activation", "camera", "--command"])
-            .starts_with("fleetpulse agent activate")
+            .contains("| fleetpulse agent activate --inline")
     );
 }
 
