@@ -525,7 +525,7 @@ pub const WINDOWS_MAX: usize = 32;
 pub const WINDOW_MAX: Duration = Duration::from_secs(90 * 86_400);
 
 /// Certificates of one sensor that did not run out yet. A sensor renews when a third of a life is left, so two are
-/// ordinary; of more than these the oldest is forgotten and has to be revoked by whoever records the new one.
+/// ordinary; of more than these the oldest that is not in use is revoked.
 pub const CREDENTIALS_MAX: usize = 8;
 
 /// Refused enrolments that a sensor's document keeps.

@@ -107,8 +107,10 @@ pub enum Command {
         credential: Option<Credential>,
         from: Option<String>,
     },
-    /// A sensor has a new certificate.
-    Renew { id: SensorId, credential: Credential },
+    /// A certificate was made for it by hand, on the server's own machine.
+    RecordCredential { id: SensorId, credential: Credential },
+    /// An active sensor that showed one certificate has a new one.
+    Renew { id: SensorId, shown: Credential, credential: Credential },
     /// Its certificates are good for nothing any more; it waits for reactivation.
     RevokeCredentials { id: SensorId },
     /// An enrolment of it was refused.
@@ -170,6 +172,7 @@ impl Command {
             Command::DeleteGateway { .. } => "delete-gateway",
             Command::IssueActivation { .. } => "issue-activation",
             Command::Activate { .. } => "activate",
+            Command::RecordCredential { .. } => "record-credential",
             Command::Renew { .. } => "renew",
             Command::RevokeCredentials { .. } => "revoke-credentials",
             Command::NoteAttempt { .. } => "refuse-enrolment",

@@ -163,6 +163,7 @@ fn plan(draft: &mut Draft<'_>, command: &Command, at: UnixMillis) -> Result<(), 
         }
         Command::IssueActivation { .. }
         | Command::Activate { .. }
+        | Command::RecordCredential { .. }
         | Command::Renew { .. }
         | Command::RevokeCredentials { .. }
         | Command::NoteAttempt { .. } => activation::plan(draft, command, at),

@@ -84,6 +84,10 @@ codes! {
     ActivationExpired => "activation-expired",
     /// The activation file was used with another key.
     ActivationUsed => "activation-used",
+    /// The sensor is not active.
+    NotActive => "not-active",
+    /// The certificate is none of those that are good for the sensor.
+    CredentialUnknown => "credential-unknown",
     /// No such user.
     UnknownUser => "unknown-user",
     /// No such token.

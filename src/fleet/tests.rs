@@ -389,7 +389,12 @@ fn enrolment() -> impl Strategy<Value = Command> {
             credential: Some(credential(n)),
             from: Some("192.0.2.1".into()),
         }),
-        (id(), 0..16u8).prop_map(move |(id, n)| Command::Renew { id, credential: credential(n) }),
+        (id(), 0..16u8).prop_map(move |(id, n)| Command::RecordCredential { id, credential: credential(n) }),
+        (id(), 0..16u8, 0..16u8).prop_map(move |(id, shown, n)| Command::Renew {
+            id,
+            shown: credential(shown),
+            credential: credential(n)
+        }),
         id().prop_map(|id| Command::RevokeCredentials { id }),
         (
             id(),

@@ -165,10 +165,10 @@ impl Shard {
         let trust = self.p.trust_generation.load(std::sync::atomic::Ordering::Relaxed);
         let key = self.key(place as usize);
         let Some(conn) = self.conns[place as usize].as_deref_mut() else { return };
-        let Some(identity) = conn.session.identity() else { return };
+        let Some(leaf) = conn.session.leaf() else { return };
         if let Some(certificate) = conn.session.needs(trust, now, unix) {
             let owner = OwnerRef { node: self.p.node, shard: self.p.number, connection: key };
-            if self.p.renewals.try_send(Renewable { owner, identity, certificate }).is_err() {
+            if self.p.renewals.try_send(Renewable { owner, leaf, certificate }).is_err() {
                 conn.session.not_taken(now);
             }
         }

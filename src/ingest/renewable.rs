@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::identity::PeerIdentity;
+use crate::identity::Leaf;
 use crate::limits::{RENEWAL_AGAIN_MIN, TRUST_TOLD_AGAIN};
 use crate::live::OwnerRef;
 use crate::time::{MonoNanos, UnixMillis};
@@ -12,9 +12,9 @@ use crate::time::{MonoNanos, UnixMillis};
 pub struct Renewable {
     /// Its connection.
     pub owner: OwnerRef,
-    /// Who it is.
-    pub identity: PeerIdentity,
-    /// Its certificate has less than a third of its life left.
+    /// The certificate that it showed, or was given since.
+    pub leaf: Leaf,
+    /// That certificate has less than a third of its life left.
     pub certificate: bool,
 }
 

@@ -184,6 +184,13 @@ impl Session {
         self.common().map(|common| &common.serial)
     }
 
+    /// What its certificate says.
+    pub fn leaf(&self) -> Option<Leaf> {
+        let (identity, common) = (self.identity()?, self.common()?);
+        let Dates { not_before, not_after, .. } = common.dates;
+        Some(Leaf { identity, serial: common.serial, not_before, not_after })
+    }
+
     fn common_mut(&mut self) -> Option<&mut Common> {
         match self {
             Session::None => None,

@@ -16,12 +16,11 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::enrolment::{CertificateRules, credential};
-use super::fleet::FleetService;
+use super::enrolment::Refused;
+use super::grants::Grants;
 use super::stop::StopSignal;
 use crate::control::ConnectedControl;
-use crate::fleet::{Actor, ActorKind, Command};
-use crate::identity::{Authority, PeerIdentity, Signed};
+use crate::identity::Signed;
 use crate::ingest::{ControlFailure, Ingest, Renewable, ShardCommand};
 use crate::limits::{CONTROL_TIMEOUT, RENEWALS_AT_ONCE};
 use crate::time::Clock;
@@ -36,11 +35,9 @@ const NO_OPERATION: OperationRef = OperationRef { operation: 0, offset: 0 };
 
 pub(super) struct CertRenewalThread {
     pub due: Receiver<Renewable>,
-    pub fleet: Arc<FleetService>,
-    pub authority: Arc<Authority>,
+    pub grants: Arc<Grants>,
     pub ingest: Arc<Ingest>,
     pub control: ConnectedControl,
-    pub rules: CertificateRules,
     pub clock: Arc<dyn Clock>,
     pub stop: StopSignal,
 }
@@ -95,13 +92,13 @@ impl CertRenewalThread {
         ToSensor::Certificate {
             of: NO_OPERATION,
             chain_pem: chain.map(str::to_owned),
-            trust_pem: Some(self.authority.trust_pem().to_owned()),
+            trust_pem: Some(self.grants.authority.trust_pem().to_owned()),
         }
     }
 
     fn say(&self, peer: &Renewable, message: ToSensor) -> Option<Waiting> {
         let posted = self.control.post_to(peer.owner, message);
-        posted.inspect_err(|error| tracing::debug!(peer = %peer.identity, %error, "not asked")).ok()
+        posted.inspect_err(|error| tracing::debug!(peer = %peer.leaf.identity, %error, "not asked")).ok()
     }
 
     fn hear(&self, waiting: Option<Waiting>, peer: &Renewable) -> Option<FromSensor> {
@@ -109,37 +106,25 @@ impl CertRenewalThread {
             Ok(Ok(FromSensor::Refused { reason, .. })) => {
                 // A peer's words make no lines of a log.
                 let reason: String = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS).collect();
-                tracing::warn!(peer = %peer.identity, %reason, "a certificate or trust bundle was not renewed");
+                tracing::warn!(peer = %peer.leaf.identity, %reason, "a certificate or trust bundle was not renewed");
                 None
             }
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
-                tracing::debug!(peer = %peer.identity, %error, "a certificate or trust bundle was not renewed");
+                tracing::debug!(peer = %peer.leaf.identity, %error, "a certificate or trust bundle was not renewed");
                 None
             }
             Err(_) => None,
         }
     }
 
-    /// Signs, and has the register take it.
     fn grant(&self, peer: &Renewable, csr: &[u8]) -> Option<Signed> {
-        let now = self.clock.unix();
-        let signed = match self.authority.sign_csr(csr, peer.identity, self.rules.life, now) {
-            Ok(signed) => signed,
-            Err(error) => {
-                tracing::warn!(peer = %peer.identity, %error, "a certificate was not renewed");
-                return None;
-            }
+        let granted = self.grants.renew(&peer.leaf, csr, None, self.clock.unix());
+        let told = |(refusal, detail): &Refused| {
+            let reason = refusal.label();
+            tracing::warn!(peer = %peer.leaf.identity, reason, detail, "a certificate was not renewed");
         };
-        if let PeerIdentity::Sensor(id) = peer.identity {
-            let command = Command::Renew { id, credential: credential(&signed.leaf) };
-            let actor = Actor { kind: ActorKind::Peer, name: id.to_string(), from: None };
-            if let Err(error) = self.fleet.apply(&[command], actor, now) {
-                tracing::warn!(sensor = %id, %error, "a certificate was not renewed");
-                return None;
-            }
-        }
-        Some(signed)
+        granted.inspect_err(told).ok()
     }
 
     /// The peer keeps it: its session goes by the new dates.
@@ -148,10 +133,10 @@ impl CertRenewalThread {
         let command = ShardCommand::Renewed { owner: peer.owner, leaf: Box::from(leaf.as_ref()) };
         match self.ingest.post(usize::from(peer.owner.shard), command) {
             Ok(()) => {
-                tracing::info!(peer = %peer.identity, serial = %signed.leaf.serial, "certificate renewed");
+                tracing::info!(peer = %peer.leaf.identity, serial = %signed.leaf.serial, "certificate renewed");
             }
             Err(error) => {
-                tracing::warn!(peer = %peer.identity, %error, "renewed, but the connection ends with the old certificate");
+                tracing::warn!(peer = %peer.leaf.identity, %error, "renewed, but the connection ends with the old certificate");
             }
         }
     }

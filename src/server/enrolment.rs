@@ -1,8 +1,8 @@
 //! The judge of the enrolment port: who gets a certificate, by what the register says.
 //!
-//! A certificate is signed first and granted second: the register takes the token and the certificate's serial in one
-//! durable batch, and decides in it whether the token is good. So of two machines that use one file at the same
-//! moment one is first, and a crash between signing and granting leaves a certificate that nobody got. A key that
+//! A certificate is signed first and granted second ([`Grants`]): the register takes the token and the certificate's
+//! serial in one durable batch, and decides in it whether the token is good. So of two machines that use one file at the
+//! same moment one is first, and a crash between signing and granting leaves a certificate that nobody got. A key that
 //! asks again with its token is answered again: its first answer may have been lost.
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempts::Attempts;
-use super::fleet::{CommandError, FleetService};
-use crate::fleet::{Actor, ActorKind, Attempt, Command, Credential, RefusalCode, Sensor, TokenHash};
-use crate::identity::{Authority, Leaf, PeerIdentity, Revocations, Signed, sha256, verify_claim};
+use super::fleet::FleetService;
+use super::grants::{Grants, peer};
+use crate::fleet::{Attempt, Command, Sensor, TokenHash};
+use crate::identity::{Authority, PeerIdentity, Signed, sha256, verify_claim};
 use crate::ingest::EnrolJudge;
-use crate::limits::CERTIFICATE_BACKDATE;
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::enrol::{EnrolAnswer, EnrolRefusal, EnrolRequest, renewal_statement};
@@ -32,26 +32,22 @@ pub struct CertificateRules {
 }
 
 /// A refusal with what more there is to say.
-type Refused = (EnrolRefusal, String);
+pub(super) type Refused = (EnrolRefusal, String);
 
 /// The judge.
 pub struct Enrolment {
     fleet: Arc<FleetService>,
     authority: Arc<Authority>,
-    revocations: Arc<Revocations>,
+    grants: Arc<Grants>,
     rules: CertificateRules,
     attempts: Attempts,
 }
 
 impl Enrolment {
-    /// Over this register and authority.
-    pub fn new(
-        fleet: Arc<FleetService>,
-        authority: Arc<Authority>,
-        revocations: Arc<Revocations>,
-        rules: CertificateRules,
-    ) -> Enrolment {
-        Enrolment { fleet, authority, revocations, rules, attempts: Attempts::default() }
+    /// Over the register and authority of these grants.
+    pub(super) fn new(grants: Arc<Grants>) -> Enrolment {
+        let (fleet, authority) = (Arc::clone(&grants.fleet), Arc::clone(&grants.authority));
+        Enrolment { fleet, authority, rules: grants.rules, grants, attempts: Attempts::default() }
     }
 
     /// What was refused of late of people whom the register does not know.
@@ -83,15 +79,7 @@ impl Enrolment {
         let known = |refused: Refused| (Some(sensor.id), refused);
         may_activate(&sensor, token).map_err(known)?;
         self.in_time(clock, now).map_err(known)?;
-        let signed = self.sign(csr, PeerIdentity::Sensor(sensor.id), now).map_err(known)?;
-        let command = Command::Activate {
-            id: sensor.id,
-            token,
-            key: signed.key,
-            credential: Some(credential(&signed.leaf)),
-            from: Some(from.to_string()),
-        };
-        self.fleet.apply(&[command], peer(sensor.id, from), now).map_err(|error| known(refusal_of(error)))?;
+        let signed = self.grants.activate(sensor.id, token, csr, from, now).map_err(known)?;
         tracing::info!(sensor = %sensor.id, %from, serial = %signed.leaf.serial, "activated");
         Ok(self.enrolled(sensor.id.0, signed))
     }
@@ -111,67 +99,14 @@ impl Enrolment {
             PeerIdentity::Gateway(_) => None,
         };
         let known = |refused: Refused| (id, refused);
-        self.may_renew(&leaf, now).map_err(known)?;
         self.in_time(UnixMillis(clock), now).map_err(known)?;
-        let signed = self.sign(csr, leaf.identity, now).map_err(known)?;
+        let signed = self.grants.renew(&leaf, csr, Some(from), now).map_err(known)?;
         let of = match leaf.identity {
-            PeerIdentity::Sensor(id) => {
-                let command = Command::Renew { id, credential: credential(&signed.leaf) };
-                self.fleet
-                    .apply(&[command], peer(id, from), now)
-                    .map_err(|error| known(refusal_of(error)))?;
-                id.0
-            }
+            PeerIdentity::Sensor(id) => id.0,
             PeerIdentity::Gateway(id) => id.0,
         };
         tracing::info!(peer = %leaf.identity, %from, serial = %signed.leaf.serial, "a certificate that ran out was renewed");
         Ok(self.enrolled(of, signed))
-    }
-
-    fn may_renew(&self, leaf: &Leaf, now: UnixMillis) -> Result<(), Refused> {
-        let plain = |refusal: EnrolRefusal| Err((refusal, String::new()));
-        if self.revocations.contains(&leaf.serial) {
-            return plain(EnrolRefusal::CertificateRevoked);
-        }
-        if leaf.not_after.plus(self.rules.grace) < now {
-            let days = |span: Duration| span.as_secs() / 86_400;
-            let ago = Duration::from_millis(now.0.abs_diff(leaf.not_after.0));
-            let detail = format!("{} days ago; {} are allowed", days(ago), days(self.rules.grace));
-            return Err((EnrolRefusal::CertificateTooOld, detail));
-        }
-        let register = self.fleet.register();
-        let id = match leaf.identity {
-            PeerIdentity::Sensor(id) => id,
-            PeerIdentity::Gateway(id) => {
-                let refused = || (EnrolRefusal::UnknownIdentity, String::new());
-                return register.gateway(id).map(drop).ok_or_else(refused);
-            }
-        };
-        let Some(sensor) = register.sensor(id) else {
-            let deleted = register.deleted_sensor(id).is_some();
-            return plain(if deleted { EnrolRefusal::SensorDeleted } else { EnrolRefusal::UnknownIdentity });
-        };
-        if sensor.lifecycle != Lifecycle::Active {
-            return Err((
-                EnrolRefusal::CertificateRevoked,
-                format!("the sensor is {}", sensor.lifecycle.as_str()),
-            ));
-        }
-        // Certificates from before the last activation ended with it, also those that nobody remembers any more. The
-        // one of the activation itself was signed before that had its turn: it is remembered.
-        let serial = leaf.serial.to_string();
-        if sensor.more.credentials.iter().any(|kept| *kept.serial == *serial) {
-            return Ok(());
-        }
-        let used = sensor.more.activation.as_ref().and_then(|activation| activation.used.as_ref());
-        let made = leaf.not_before.plus(CERTIFICATE_BACKDATE).plus(Duration::from_secs(1));
-        match used {
-            Some(used) if made < used.at => {
-                let detail = "it was made before the sensor was activated the last time".to_owned();
-                Err((EnrolRefusal::CertificateRevoked, detail))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn in_time(&self, clock: UnixMillis, now: UnixMillis) -> Result<(), Refused> {
@@ -189,12 +124,6 @@ impl Enrolment {
         };
         let most = self.rules.drift_max.as_secs();
         Err((EnrolRefusal::ClockDrift, format!("it is {shown} {side} the server's; {most} s are allowed")))
-    }
-
-    fn sign(&self, csr: &[u8], identity: PeerIdentity, now: UnixMillis) -> Result<Signed, Refused> {
-        self.authority
-            .sign_csr(csr, identity, self.rules.life, now)
-            .map_err(|error| (EnrolRefusal::BadCsr, error.to_string()))
     }
 
     fn enrolled(&self, id: [u8; 16], signed: Signed) -> EnrolAnswer {
@@ -228,7 +157,7 @@ impl Enrolment {
             detail: detail.as_str().into(),
         };
         let command = Command::NoteAttempt { id, attempt };
-        if let Err(error) = self.fleet.apply(&[command], peer(id, from), now) {
+        if let Err(error) = self.fleet.apply(&[command], peer(id, Some(from)), now) {
             tracing::warn!(%error, sensor = %id, reason = refusal.label(), "a refused enrolment could not be noted");
         }
     }
@@ -267,33 +196,4 @@ fn may_activate(sensor: &Sensor, token: TokenHash) -> Result<(), Refused> {
         return Err((EnrolRefusal::NotPending, detail.to_owned()));
     }
     Ok(())
-}
-
-/// What the register keeps of a certificate.
-pub(super) fn credential(leaf: &Leaf) -> Credential {
-    Credential {
-        serial: leaf.serial.to_string().into(),
-        not_before: leaf.not_before,
-        not_after: leaf.not_after,
-    }
-}
-
-fn peer(id: SensorId, from: IpAddr) -> Actor {
-    Actor { kind: ActorKind::Peer, name: id.to_string(), from: Some(from.to_string()) }
-}
-
-fn refusal_of(error: CommandError) -> Refused {
-    let CommandError::Refused(refusal) = error else {
-        tracing::error!(%error, "an enrolment could not be made durable");
-        return (EnrolRefusal::StoreUnavailable, String::new());
-    };
-    let code = match refusal.code {
-        RefusalCode::ActivationUnknown => EnrolRefusal::UnknownToken,
-        RefusalCode::ActivationVoid => EnrolRefusal::TokenVoid,
-        RefusalCode::ActivationExpired => EnrolRefusal::TokenExpired,
-        RefusalCode::ActivationUsed => EnrolRefusal::TokenUsed,
-        RefusalCode::UnknownSensor => EnrolRefusal::SensorDeleted,
-        _ => EnrolRefusal::NotPending,
-    };
-    (code, String::new())
 }

@@ -28,7 +28,7 @@ use crate::fleet::query::Grid;
 use crate::fleet::{Actor, Batch, Change, Command, Refusal, Register, Sifted};
 use crate::health::{Lookup, Policy};
 use crate::http::NoRandom;
-use crate::identity::{FileError, Revocations};
+use crate::identity::{FileError, Revocations, Serial};
 use crate::live::{GatewaysFull, LiveState, OwnerRef, SiteIndex, SlabFull};
 use crate::store::{Position, Store, StoreError};
 use crate::time::{Clock, UnixMillis};
@@ -36,7 +36,7 @@ use crate::wire::close::CloseCode;
 use crate::wire::id::{SensorId, SiteId};
 use show::Shown;
 
-/// Why a command was not done. Nothing changed.
+/// Why a command was not done. Nothing changed, but where it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The register refused it.
@@ -45,6 +45,17 @@ pub enum CommandError {
     /// It could not be made durable.
     #[error("the change could not be stored and was not made: {0}")]
     Store(#[from] StoreError),
+    /// It could not be made durable after certificates were revoked for it.
+    #[error(
+        "the change could not be stored and was not made, but {certificates} certificates that it takes back are \
+         revoked already: {error}; make the change again when the store can be written"
+    )]
+    OnlyRevoked {
+        /// How many.
+        certificates: usize,
+        /// Why it could not be stored.
+        error: StoreError,
+    },
     /// Certificates could not be revoked.
     #[error("the certificates could not be revoked, and the change was not made: {0}")]
     Revoke(#[from] FileError),
@@ -75,8 +86,9 @@ pub type ToClose = (OwnerRef, CloseCode);
 
 /// Closes the connections of peers whose standing changed. Live state knows which these are: it is asked after the
 /// change, and who takes a slot later is judged by what was changed. So nobody is looked for, and who has no
-/// connection costs nothing.
-pub type Closer = Box<dyn Fn(&[ToClose]) + Send + Sync>;
+/// connection costs nothing. Besides, those that came with one of these certificates: for them all connections are
+/// looked at, so they are only those of sensors that may keep another connection.
+pub type Closer = Box<dyn Fn(&[ToClose], &[Serial]) + Send + Sync>;
 
 /// Sites as the engine numbers them: dense, never reused while the process lives.
 #[derive(Debug, Default)]
@@ -321,10 +333,16 @@ impl FleetService {
         }
         self.room_for(batch)
             .inspect_err(|error| tracing::warn!(%error, "a change of the fleet is refused"))?;
-        if let Some(revocations) = self.revocations.get() {
-            revoke(batch, revocations)?;
-        }
-        *position = self.store.register.append(*position, batch)?;
+        let revocations = self.revocations.get();
+        let taken = revocations.map(|all| revoke(batch, all)).transpose()?.unwrap_or_default();
+        *position = self.store.register.append(*position, batch).map_err(|error| {
+            // They are void all the same, and so are the connections that were made with them.
+            self.close(&[], &taken.all);
+            match taken.all.len() {
+                0 => CommandError::Store(error),
+                certificates => CommandError::OnlyRevoked { certificates, error },
+            }
+        })?;
         self.register
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -336,12 +354,16 @@ impl FleetService {
         // Room was checked above, under the same lock.
         let to_close = self.show(batch).expect("room for every new sensor and gateway");
         *self.visible.lock().unwrap_or_else(PoisonError::into_inner) = *position;
-        if !to_close.is_empty()
+        self.close(&to_close, &taken.beside);
+        Ok(())
+    }
+
+    fn close(&self, connections: &[ToClose], certificates: &[Serial]) {
+        if (!connections.is_empty() || !certificates.is_empty())
             && let Some(closer) = self.closer.get()
         {
-            closer(&to_close);
+            closer(connections, certificates);
         }
-        Ok(())
     }
 
     /// Writes a snapshot when enough was appended to make the next start slow.

@@ -21,6 +21,7 @@ pub mod data;
 pub mod enlist;
 pub mod enrolment;
 pub mod fleet;
+mod grants;
 mod historian;
 mod journal;
 mod known;
@@ -52,6 +53,7 @@ use checkpoint::CheckpointThread;
 use data::{DataDir, DataError};
 use enrolment::{CertificateRules, Enrolment};
 use fleet::{CommandError, Defaults, Desired, FleetService, NoRoom};
+use grants::Grants;
 use historian::HistoryThread;
 use journal::JournalThread;
 use known::{restore, versions};
@@ -188,12 +190,13 @@ impl Server {
         let tls =
             ServerTls::build(&authority, &keys, &config.ingest.server_names, Arc::clone(&shared_clock))?;
         let rules = certificate_rules(&config);
-        let enrolment = Arc::new(Enrolment::new(
-            Arc::clone(&fleet),
-            Arc::clone(&authority),
-            Arc::clone(&revocations),
+        let grants = Arc::new(Grants {
+            fleet: Arc::clone(&fleet),
+            authority: Arc::clone(&authority),
+            revocations: Arc::clone(&revocations),
             rules,
-        ));
+        });
+        let enrolment = Arc::new(Enrolment::new(Arc::clone(&grants)));
         fleet.revoke_through(Arc::clone(&revocations));
         let parts = IngestParts {
             live: Arc::clone(&live),
@@ -279,11 +282,9 @@ impl Server {
         ingest.set_trust_generation(authority.trust().generation);
         let cert_renewal = CertRenewalThread {
             due: ingest.renewals(),
-            fleet: Arc::clone(&fleet),
-            authority: Arc::clone(&authority),
+            grants,
             ingest: Arc::clone(&ingest),
             control: ConnectedControl::new(Arc::clone(&live), Arc::clone(&ingest)),
-            rules,
             clock: Arc::clone(&shared_clock),
             stop: stop_rest.clone(),
         };
@@ -566,10 +567,16 @@ fn certificate_rules(config: &Config) -> CertificateRules {
 /// Deleted and changed peers lose their connection, wherever it is.
 fn close_through(fleet: &FleetService, ingest: &Arc<Ingest>) {
     let ingest = Arc::downgrade(ingest);
-    fleet.close_through(Box::new(move |connections| {
+    fleet.close_through(Box::new(move |connections, certificates| {
         let Some(ingest) = ingest.upgrade() else { return };
-        if let Err(error) = ingest.close(connections) {
-            tracing::warn!(%error, count = connections.len(), "connections could not be closed at once");
+        let closed = if certificates.is_empty() {
+            ingest.close(connections)
+        } else {
+            ingest.close(connections).and(ingest.revoke(certificates.iter().copied()))
+        };
+        if let Err(error) = closed {
+            let count = connections.len() + certificates.len();
+            tracing::warn!(%error, count, "connections could not be closed at once");
         }
     }));
 }

@@ -117,6 +117,10 @@ impl From<CommandError> for ApplyError {
         match error {
             CommandError::Refused(refusal) => ApplyError::Refused(refusal),
             CommandError::Store(error) => ApplyError::Store(error.to_string()),
+            CommandError::OnlyRevoked { certificates, error } => {
+                let but = "certificates that it takes back are revoked already; make it again later";
+                ApplyError::Store(format!("{error}; but {certificates} {but}"))
+            }
             CommandError::Revoke(error) => ApplyError::Store(error.to_string()),
             CommandError::Full(error) => ApplyError::Full(error.to_string()),
             CommandError::NoRandom(error) => ApplyError::Store(error.to_string()),

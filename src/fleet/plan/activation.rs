@@ -21,13 +21,14 @@ pub(super) fn plan(draft: &mut Draft<'_>, command: &Command, at: UnixMillis) -> 
             let used = Used { at, key: *key, from: from.as_deref().map(cut) };
             activate(draft, *id, *token, used, credential.as_ref())
         }
-        Command::Renew { id, credential } => {
+        Command::RecordCredential { id, credential } => {
             let before = sensor(draft, *id)?;
             let mut more = SensorMore::clone(&before.more);
-            keep(&mut more.credentials, credential, at);
+            keep(&mut more.credentials, None, credential, at);
             put_more(draft, before.clone(), before, more);
             Ok(())
         }
+        Command::Renew { id, shown, credential } => renew(draft, *id, shown, credential, at),
         Command::RevokeCredentials { id } => {
             let before = sensor(draft, *id)?;
             let more = SensorMore { credentials: Vec::new(), ..SensorMore::clone(&before.more) };
@@ -132,20 +133,53 @@ fn activate(
         return fault(RefusalCode::ActivationUsed, "token", "used", right);
     }
     let mut more = SensorMore::clone(&before.more);
+    match (&activation.used, credential) {
+        (Some(_), Some(credential)) => keep(&mut more.credentials, None, credential, at),
+        (Some(_), None) => {}
+        // Whoever has an earlier certificate, a thief perhaps, is not who activates the sensor now.
+        (None, credential) => more.credentials = credential.cloned().into_iter().collect(),
+    }
     let used = activation.used.clone().unwrap_or(used);
     more.activation = Some(Activation { used: Some(used), ..activation.clone() });
-    if let Some(credential) = credential {
-        keep(&mut more.credentials, credential, at);
-    }
     put_more(draft, Sensor { lifecycle: Lifecycle::Active, ..before.clone() }, before, more);
     Ok(())
 }
 
-/// Keeps a new credential and those before that did not run out; of too many the oldest go.
-fn keep(credentials: &mut Vec<Credential>, new: &Credential, at: UnixMillis) {
-    credentials.retain(|old| old.not_after >= at && old.serial != new.serial);
-    if credentials.len() >= CREDENTIALS_MAX {
-        credentials.drain(..=credentials.len() - CREDENTIALS_MAX);
+/// A certificate that the register does not know is good for nothing but to begin with: where none was ever recorded.
+fn renew(
+    draft: &mut Draft<'_>,
+    id: SensorId,
+    shown: &Credential,
+    credential: &Credential,
+    at: UnixMillis,
+) -> Result<(), Fault> {
+    let before = sensor(draft, id)?;
+    if before.lifecycle != Lifecycle::Active {
+        return fault(RefusalCode::NotActive, "id", before.lifecycle.as_str(), "an active sensor");
+    }
+    let mut more = SensorMore::clone(&before.more);
+    if more.credentials.is_empty() {
+        more.credentials.push(shown.clone());
+    }
+    if !more.credentials.iter().any(|held| held.serial == shown.serial) {
+        let right = "a certificate that is good for the sensor; activate it again with a new activation file";
+        return fault(RefusalCode::CredentialUnknown, "shown", &shown.serial, right);
+    }
+    keep(&mut more.credentials, Some(shown), credential, at);
+    put_more(draft, before.clone(), before, more);
+    Ok(())
+}
+
+/// Keeps a new credential and those before that did not run out. The one that was shown for it stays in any case: when
+/// the new one does not arrive, it is shown again. Of too many the oldest others go, and are revoked: of those that were
+/// made one after the other and never arrived, the last ones are what a sensor may have kept after all.
+fn keep(credentials: &mut Vec<Credential>, shown: Option<&Credential>, new: &Credential, at: UnixMillis) {
+    let is_shown = |held: &Credential| shown.is_some_and(|shown| shown.serial == held.serial);
+    credentials.retain(|old| (old.not_after >= at || is_shown(old)) && old.serial != new.serial);
+    while credentials.len() >= CREDENTIALS_MAX
+        && let Some(oldest) = credentials.iter().position(|old| !is_shown(old))
+    {
+        credentials.remove(oldest);
     }
     credentials.push(new.clone());
 }

@@ -185,11 +185,12 @@ impl FleetService {
         let facts = self.facts(shown, register, sensor, at);
         let slot = self.live.insert(sensor.id, facts)?;
         grid.set(slot.index, sensor);
-        if facts.may_report() {
-            return Ok(None);
-        }
+        // Also one that waits for its first activation may report, but not with a certificate that was taken back.
         let had = before.is_some_and(|before| !before.more.credentials.is_empty());
         let revoked = had && sensor.more.credentials.is_empty();
+        if facts.may_report() && !revoked {
+            return Ok(None);
+        }
         let code = if revoked { CloseCode::CertificateRevoked } else { CloseCode::NotActive };
         Ok(self.live.owner(slot).map(|owner| (owner, code)))
     }

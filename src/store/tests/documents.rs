@@ -101,7 +101,7 @@ fn everything() -> Batch {
             credential: Some(credential("0a0b")),
             from: Some("192.0.2.7".into()),
         },
-        Command::Renew { id: sensor, credential: credential("0a0c") },
+        Command::Renew { id: sensor, shown: credential("0a0b"), credential: credential("0a0c") },
         Command::NoteAttempt { id: sensor, attempt },
         quiet(Place::Sensor(sensor), Some(at(60_000))),
         window(Place::Sensor(sensor)),

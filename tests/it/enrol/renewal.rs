@@ -180,7 +180,7 @@ fn renewal_after_the_end_has_its_limits() {
         not_before: leaf.not_before,
         not_after: leaf.not_after,
     };
-    rig.apply(&[Command::Renew { id, credential: held }]);
+    rig.apply(&[Command::RecordCredential { id, credential: held }]);
     rig.apply(&[Command::RevokeCredentials { id }]);
     assert_eq!(answer(&rig, &renew(&rig, &revoked)), Some(EnrolRefusal::CertificateRevoked));
 
