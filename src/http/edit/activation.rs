@@ -3,6 +3,7 @@
 //! A file holds the one secret with which a sensor gets its certificate. It exists only in the answer: the register has a
 //! hash of it. Making one voids those before, so a lost answer costs a second request and nothing else.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -141,6 +142,12 @@ pub(in crate::http) async fn many(
             .field("items", format!("at most {ACTIVATIONS_MAX} ids")));
     }
     let ids: Vec<SensorId> = items.into_iter().map(|Id(id)| id).collect();
+    let mut seen = HashSet::with_capacity(ids.len());
+    if let Some(place) = ids.iter().position(|id| !seen.insert(*id)) {
+        let detail = format!("`items[{place}]` is given twice; the first of its files would be void");
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "given-twice", detail)
+            .field(format!("items[{place}]"), "each id once"));
+    }
     let asked = ids.clone();
     let may = move |register: &Register, caller: &Caller| {
         let each = |(place, &id): (usize, &SensorId)| {

@@ -81,6 +81,9 @@ fn files_of_many_are_all_or_none() {
         "too-many"
     );
     assert_eq!(api.register(), before);
+    let twice = api.post("/api/v1/activations", &json!({"items": [ids[0], ids[1], ids[0]]}));
+    assert_eq!(problem(&twice), (422, "given-twice".into(), "items[2]".into()));
+    assert_eq!(api.register(), before);
     let answer = api.post("/api/v1/activations", &json!({"items": ids}));
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
     let made: Vec<String> =
