@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
     SanType, SerialNumber, date_time_ymd,
 };
@@ -31,6 +31,10 @@ use crate::limits::{
 use crate::time::UnixMillis;
 
 pub(super) const FOLDER: &str = "identity";
+/// Bytes of a public key on P-256 as an uncompressed point: a byte that says so, and two coordinates.
+const P256_POINT_BYTES: usize = 65;
+const UNCOMPRESSED: u8 = 4;
+
 const ROOT: &str = "root.pem";
 const ROOT_KEY: &str = "root.key";
 const INTERMEDIATE: &str = "intermediate.pem";
@@ -203,7 +207,8 @@ impl Authority {
     /// Signs a request (PEM or DER) for one sensor or gateway. Every peer certificate comes through here.
     ///
     /// The signature in the request must prove possession of the key. Nothing is copied from the request but
-    /// the public key: it may carry no name, or the very one it is signed for. The certificate ends with the
+    /// the public key: it may carry no name, or the very one it is signed for (the URI as alternative name, the id
+    /// as common name). The certificate ends with the
     /// intermediate at the latest.
     pub fn sign_csr(
         &self,
@@ -229,7 +234,11 @@ impl Authority {
             rcgen::Error::UnsupportedSignatureAlgorithm => CsrError::KeyKind,
             other => CsrError::Unreadable(other.to_string()),
         })?;
-        if PublicKeyData::algorithm(&request.public_key) != &PKCS_ECDSA_P256_SHA256 {
+        // The algorithm is that of the signature, which a key on another curve makes too: the point tells which it is.
+        let point = request.public_key.der_bytes();
+        if PublicKeyData::algorithm(&request.public_key) != &PKCS_ECDSA_P256_SHA256
+            || (point.len(), point.first()) != (P256_POINT_BYTES, Some(&UNCOMPRESSED))
+        {
             return Err(CsrError::KeyKind);
         }
         if matches!(request.params.is_ca, IsCa::Ca(_)) {
@@ -237,14 +246,24 @@ impl Authority {
         }
         let uri = identity.to_string();
         let foreign = |name: &SanType| !matches!(name, SanType::URI(text) if text.as_str() == uri);
-        if request.params.subject_alt_names.iter().any(foreign) {
-            return Err(CsrError::ForeignName { wanted: uri });
-        }
-        let crypto = |error: rcgen::Error| CsrError::Crypto(error.to_string());
         let name = match identity {
             PeerIdentity::Sensor(id) => id.to_string(),
             PeerIdentity::Gateway(id) => id.to_string(),
         };
+        let own = |(kind, value): (&DnType, &DnValue)| {
+            *kind == DnType::CommonName
+                && match value {
+                    DnValue::Utf8String(text) => *text == name,
+                    DnValue::PrintableString(text) => text.as_str() == name,
+                    _ => false,
+                }
+        };
+        if !request.params.distinguished_name.iter().all(own)
+            || request.params.subject_alt_names.iter().any(foreign)
+        {
+            return Err(CsrError::ForeignName { wanted: uri });
+        }
+        let crypto = |error: rcgen::Error| CsrError::Crypto(error.to_string());
         let end = now.plus(life).min(self.intermediate_not_after);
         let mut params = leaf_params(&name, now, end).map_err(crypto)?;
         params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(crypto)?)];
@@ -269,7 +288,9 @@ impl Authority {
     ) -> Result<ClientIdentity, CsrError> {
         let crypto = |error: rcgen::Error| CsrError::Crypto(error.to_string());
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto)?;
-        let csr = CertificateParams::default().serialize_request(&key).map_err(crypto)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let csr = params.serialize_request(&key).map_err(crypto)?;
         let signed = self.sign_csr(csr.der(), identity, life, now)?;
         Ok(ClientIdentity {
             cert_chain_pem: signed.chain_pem,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, SanType};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PKCS_ECDSA_P384_SHA384, SanType,
+};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 
@@ -180,6 +183,17 @@ fn strangers_expired_and_nameless_peers_are_refused_by_the_handshake() {
     assert_eq!(shake(&enrols, &rig.tls.enrol).unwrap().0, HandshakeKind::Full, "no tickets there");
 }
 
+/// For a key on P-384 and without a name, signed by it with ecdsa-with-SHA256 (OpenSSL: `req -new -sha256`).
+const P384_BY_SHA256: &[u8] = b"-----BEGIN CERTIFICATE REQUEST-----
+MIH3MH8CAQAwADB2MBAGByqGSM49AgEGBSuBBAAiA2IABFZh87YhcAG4KIzi6R5d
+RAVQoqc6tC0NzGp8Q6baGv5Vrld8w8KIR+Swm6i8Zm4e3TshGrC14gRdH/S8yUvP
+X4oRyVAH5OyrEQ8mYk3D+bEUpGo2DbmIsJBdeViEwj40s6AAMAoGCCqGSM49BAMC
+A2gAMGUCMQDCW0FkmrrpbsGVS5GsrYZiJnZ5M6/p6YpuO/fVMqGMOBUj8S1uDVFp
+y+A5rJ5OMicCMA8TpA0q0u/XSNxwn6kZ/y/ph6pHk+nJ5iKPk1o2UxIoebf/87+f
+l8Yw8hKN0xDPEg==
+-----END CERTIFICATE REQUEST-----
+";
+
 #[test]
 fn only_what_proves_possession_and_asks_for_its_own_name_is_signed() {
     let rig = rig();
@@ -190,7 +204,12 @@ fn only_what_proves_possession_and_asks_for_its_own_name_is_signed() {
         |params: CertificateParams, key: &KeyPair| params.serialize_request(key).unwrap().der().to_vec();
     let sign = |csr: &[u8], life| rig.authority.sign_csr(csr, identity, life, NOW);
 
-    let mut own = CertificateParams::default();
+    let nameless = || {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+    };
+    let mut own = nameless();
     own.subject_alt_names = vec![SanType::URI(identity.to_string().try_into().unwrap())];
     let signed = sign(&request(own.clone(), &key), day).unwrap();
     assert_eq!(signed.leaf.identity, identity);
@@ -201,11 +220,21 @@ fn only_what_proves_possession_and_asks_for_its_own_name_is_signed() {
     let mut foreign = own.clone();
     foreign.subject_alt_names.push(SanType::DnsName("bank.example".try_into().unwrap()));
     assert!(matches!(sign(&request(foreign, &key), day), Err(CsrError::ForeignName { .. })));
-    let mut authority = CertificateParams::default();
+    let mut subject = nameless();
+    subject.distinguished_name.push(DnType::CommonName, GatewayId::from_number(3).to_string());
+    assert!(sign(&request(subject.clone(), &key), day).is_ok(), "its own id");
+    subject.distinguished_name.push(DnType::OrganizationName, "Contoso");
+    assert!(matches!(sign(&request(subject, &key), day), Err(CsrError::ForeignName { .. })));
+    let mut subject = nameless();
+    subject.distinguished_name.push(DnType::CommonName, GatewayId::from_number(4).to_string());
+    assert!(matches!(sign(&request(subject, &key), day), Err(CsrError::ForeignName { .. })));
+    let mut authority = nameless();
     authority.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     assert_eq!(sign(&request(authority, &key), day), Err(CsrError::WantsAuthority));
     let other_kind = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     assert_eq!(sign(&request(own.clone(), &other_kind), day), Err(CsrError::KeyKind));
+
+    assert_eq!(sign(P384_BY_SHA256, day), Err(CsrError::KeyKind));
 
     let mut forged = request(own.clone(), &key);
     let end = forged.len() - 1;

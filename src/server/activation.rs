@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fleet::{CommandError, FleetService};
-use crate::fleet::{Actor, Batch, Change, Command, Register, Sensor, TokenHash};
+use crate::fleet::{Activation, Actor, Batch, Change, Command, Register, Sensor, TokenHash};
 use crate::identity::{
     ActivationError, ActivationFile, ActivationResponse, Authority, AuthorityError, file_name, sha256,
     to_base64url,
@@ -86,8 +86,11 @@ pub enum IssueError {
     /// What had to hold did not; who asked knows what.
     #[error("what had to hold did not")]
     Expected,
-    /// The sensor's clock is ahead of ours.
-    #[error("the response is dated later than now; set the clock of the sensor's host, and make it again")]
+    /// The sensor's clock is ahead of ours, or behind its file.
+    #[error(
+        "the response is dated later than now, or before its activation file was made; set the clock of the sensor's \
+         host, and make it again"
+    )]
     ClockDrift,
 }
 
@@ -232,15 +235,20 @@ impl Activations {
         actor: Actor,
         now: UnixMillis,
     ) -> Result<(), IssueError> {
-        let kind = self.fleet.register().sensor(response.sensor).map(|sensor| sensor.kind);
-        match kind {
-            None => return Err(IssueError::UnknownSensor(response.sensor)),
-            Some(SensorType::OtLocal) => {}
-            Some(other) => return Err(IssueError::Connects(other.as_str())),
-        }
-        if response.clock > now.plus(self.drift_max) {
-            return Err(IssueError::ClockDrift);
-        }
+        let acceptable = |register: &Register| {
+            still(register)?;
+            let unknown = IssueError::UnknownSensor(response.sensor);
+            let sensor = register.sensor(response.sensor).ok_or(unknown)?;
+            if sensor.kind != SensorType::OtLocal {
+                return Err(IssueError::Connects(sensor.kind.as_str()));
+            }
+            let file = sensor.more.activation.as_ref().filter(|file| file.token.0 == response.token);
+            let behind = |file: &Activation| response.clock < file.issued_at.minus(self.drift_max);
+            if response.clock > now.plus(self.drift_max) || file.is_some_and(behind) {
+                return Err(IssueError::ClockDrift);
+            }
+            Ok(())
+        };
         let command = Command::Activate {
             id: response.sensor,
             token: TokenHash(response.token),
@@ -248,7 +256,7 @@ impl Activations {
             credential: None,
             from: actor.from.clone(),
         };
-        self.fleet.apply_if(still, &[command], actor, now).map(drop)
+        self.fleet.apply_if(acceptable, &[command], actor, now).map(drop)
     }
 }
 

@@ -7,9 +7,10 @@ use fleetpulse::fleet::{Actor, Command, TokenHash};
 use fleetpulse::identity::{ActivationFile, ClientIdentity, ClientKey, IdentityFolder, sha256};
 use fleetpulse::limits::ACTIVATION_LIFE;
 use fleetpulse::live::{Lifecycle, SensorType};
+use fleetpulse::sensor::respond_offline;
 use fleetpulse::time::Clock;
 use fleetpulse::wire::enrol::{EnrolAnswer, EnrolRefusal, EnrolRequest};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, SanType};
 use rustix::process::Signal;
 
 use super::rig::{Rig, refusal};
@@ -172,6 +173,7 @@ fn a_request_for_another_name_or_with_a_foreign_key_is_refused() {
     let key = KeyPair::generate().expect("a key");
     let with = |change: &dyn Fn(&mut CertificateParams)| {
         let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
         change(&mut params);
         params.serialize_request(&key).expect("a request").der().to_vec()
     };
@@ -183,7 +185,10 @@ fn a_request_for_another_name_or_with_a_foreign_key_is_refused() {
     let mut broken = with(&|_| ());
     let last = broken.len() - 1;
     broken[last] ^= 1;
-    for csr in [foreign, authority, broken, vec![0x30, 0x80], b"-----BEGIN NONSENSE-----".to_vec()] {
+    let subject = with(&|params| {
+        params.distinguished_name.push(DnType::CommonName, "00000000-0000-4000-8000-000000000001");
+    });
+    for csr in [foreign, subject, authority, broken, vec![0x30, 0x80], b"-----BEGIN NONSENSE-----".to_vec()] {
         let request = EnrolRequest::Activate {
             token: file.token,
             csr,
@@ -313,6 +318,20 @@ fn a_sensor_that_never_connects_becomes_active_by_its_response() {
     assert_eq!(code, Some(0));
     let other = std::fs::read(std::path::Path::new(&rig.out("other")).join("activation-response.json"));
     assert_eq!(accept(&other.expect("made")).expect_err("refused").code(), "activation-used");
+    // A clock before the file was made, or after now.
+    let id = rig.onboard("clock", SensorType::OtLocal);
+    let (issued, now) = (rig.issue(id), rig.now());
+    let drift_max = rig.server.enrolment().rules().drift_max;
+    let dated = |clock| {
+        let folder = IdentityFolder::new(rig.out("clock"));
+        respond_offline(&rig.read(&issued), &folder, clock).expect("made")
+    };
+    let wrong = drift_max + Duration::from_secs(60);
+    for clock in [now.minus(wrong), now.plus(wrong)] {
+        assert_eq!(accept(&dated(clock)).expect_err("refused").code(), "clock-drift");
+    }
+    assert_eq!(rig.sensor(id).lifecycle, Lifecycle::PendingActivation);
+    assert_eq!(accept(&dated(now.minus(drift_max / 2))).expect("accepted"), id);
     // One of a sensor that connects is told to do so.
     let id = rig.onboard("cloud", SensorType::OtCloud);
     let path = rig.write(&rig.issue(id)).display().to_string();
