@@ -528,6 +528,15 @@ pub const WINDOW_MAX: Duration = Duration::from_secs(90 * 86_400);
 /// ordinary; of more than these the oldest that is not in use is revoked.
 pub const CREDENTIALS_MAX: usize = 8;
 
+/// Certificates that one sensor is given within a [`GRANT_SPAN_SHARE`]th of their life, each a durable change: enough for
+/// answers that are lost one after the other.
+pub const GRANTS_AT_ONCE: usize = 4;
+/// See [`GRANTS_AT_ONCE`]; of 30 days this is 30 hours.
+pub const GRANT_SPAN_SHARE: u32 = 24;
+
+/// For how long the key that an activation file was used for is answered again.
+pub const ACTIVATION_REPEAT: Duration = Duration::from_secs(86_400);
+
 /// Refused enrolments that a sensor's document keeps.
 pub const ATTEMPTS_KEPT: usize = 8;
 

@@ -14,6 +14,7 @@ use crate::fleet::{Actor, Command, Register};
 use crate::identity::{ClientIdentity, PeerIdentity, Revocations, Serial, file_name};
 use crate::server::data::DataDir;
 use crate::server::enlist::Enlistment;
+use crate::server::enrolment::credential;
 use crate::time::{Clock, SystemClock};
 use crate::wire::id::{GatewayId, SensorId};
 
@@ -203,13 +204,17 @@ impl Work {
         }
     }
 
-    fn issue(&self, identity: PeerIdentity, name: &str, issue: Issuing) -> Result<(), Failure> {
+    fn issue(&mut self, identity: PeerIdentity, name: &str, issue: Issuing) -> Result<(), Failure> {
         let folder =
             issue.out.unwrap_or_else(|| PathBuf::from(file_name(name, "identity", char::is_alphanumeric)));
         let made: ClientIdentity =
             self.data.authority.issue(identity, issue.life, self.clock.unix()).map_err(Failure::failed)?;
-        made.write(&folder).map_err(Failure::failed)?;
         let leaf = made.leaf().map_err(Failure::failed)?;
+        // Known first, so that it can be taken back; then handed out.
+        if let PeerIdentity::Sensor(id) = identity {
+            self.apply(vec![Command::RecordCredential { id, credential: credential(&leaf) }])?;
+        }
+        made.write(&folder).map_err(Failure::failed)?;
         let id = match identity {
             PeerIdentity::Sensor(id) => id.to_string(),
             PeerIdentity::Gateway(id) => id.to_string(),

@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::limits::CERTIFICATE_BACKDATE;
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId};
 
@@ -117,6 +119,17 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// How long it lives, from when it was made; it begins some time before.
+    pub fn life(&self) -> Duration {
+        let made = self.not_before.plus(CERTIFICATE_BACKDATE);
+        Duration::from_millis(u64::try_from(self.not_after.0.saturating_sub(made.0)).unwrap_or(0))
+    }
+
+    /// How much of that is left; zero when it ran out.
+    pub fn left(&self, now: UnixMillis) -> Duration {
+        Duration::from_millis(u64::try_from(self.not_after.0.saturating_sub(now.0)).unwrap_or(0))
+    }
+
     /// True while the certificate is in date.
     pub fn in_date(&self, now: UnixMillis) -> bool {
         self.not_before <= now && now <= self.not_after

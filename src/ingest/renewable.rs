@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::identity::Leaf;
-use crate::limits::{RENEWAL_AGAIN_MIN, TRUST_TOLD_AGAIN};
+use crate::limits::{CERTIFICATE_BACKDATE, RENEWAL_AGAIN_MIN, TRUST_TOLD_AGAIN};
 use crate::live::OwnerRef;
 use crate::time::{MonoNanos, UnixMillis};
 
@@ -37,7 +37,8 @@ impl Dates {
         if now < self.again {
             return None;
         }
-        let life = self.not_after.0.saturating_sub(self.not_before.0);
+        let made = self.not_before.plus(CERTIFICATE_BACKDATE);
+        let life = self.not_after.0.saturating_sub(made.0);
         let left = self.not_after.0.saturating_sub(unix.0);
         let runs_out = left < life / 3;
         if runs_out {

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::enrolment::{CertificateRules, Refused};
+use super::enrolment::{CertificateRules, Refused, credential};
 use super::fleet::{CommandError, FleetService};
-use crate::fleet::{Actor, ActorKind, Command, Credential, RefusalCode, Register, TokenHash};
+use crate::fleet::{Actor, ActorKind, Command, RefusalCode, Register, TokenHash};
 use crate::identity::{Authority, Leaf, PeerIdentity, Revocations, Signed};
 use crate::limits::CERTIFICATE_BACKDATE;
 use crate::live::Lifecycle;
@@ -128,15 +128,6 @@ impl Grants {
     }
 }
 
-/// What the register keeps of a certificate.
-fn credential(leaf: &Leaf) -> Credential {
-    Credential {
-        serial: leaf.serial.to_string().into(),
-        not_before: leaf.not_before,
-        not_after: leaf.not_after,
-    }
-}
-
 /// Who acts when a peer asks for something.
 pub(super) fn peer(id: SensorId, from: Option<IpAddr>) -> Actor {
     Actor { kind: ActorKind::Peer, name: id.to_string(), from: from.map(|from| from.to_string()) }
@@ -162,6 +153,7 @@ impl From<CommandError> for Refused {
                 EnrolRefusal::CertificateRevoked,
                 "others are good for the sensor, this one is not".to_owned(),
             ),
+            RefusalCode::TooMany => (EnrolRefusal::TooOften, refusal.right),
             _ => plain(EnrolRefusal::NotPending),
         }
     }
@@ -172,6 +164,7 @@ mod tests {
     use super::*;
     use crate::fleet::Batch;
     use crate::identity::{ClientKey, sha256};
+    use crate::limits::{ACTIVATION_REPEAT, GRANT_SPAN_SHARE, GRANTS_AT_ONCE};
     use crate::live::SensorType;
     use crate::server::enlist::Enlistment;
 
@@ -257,6 +250,42 @@ mod tests {
         let held = grants.fleet.register().sensor(rig.sensor).expect("there").more.credentials.clone();
         let on_its_way = on_its_way.serial.to_string();
         assert!(held.len() == 2 && held.iter().all(|held| *held.serial != on_its_way), "{held:?}");
+    }
+
+    #[test]
+    fn nobody_gets_one_certificate_after_the_other() {
+        let rig = Rig::new();
+        let grants = &rig.grants;
+        rig.reactivate(NOW);
+        let first = rig.activate(1, NOW);
+        let renew = |now| grants.renew(&first, &csr(), None, now).map_err(|(code, _)| code);
+        let due = NOW.plus(20 * DAY);
+        let second = |n: u64| due.plus(Duration::from_secs(n));
+        let given = (0..1_000).filter(|&n| renew(second(n)).is_ok()).count();
+        assert_eq!(given, GRANTS_AT_ONCE);
+        assert_eq!(renew(second(1_000)).expect_err("refused"), EnrolRefusal::TooOften);
+        let span = grants.rules.life / GRANT_SPAN_SHARE;
+        assert!(
+            renew(due.plus(span + Duration::from_secs(GRANTS_AT_ONCE as u64))).is_ok(),
+            "and later again"
+        );
+    }
+
+    #[test]
+    fn a_used_activation_file_is_answered_again_for_a_while_and_a_few_times() {
+        let rig = Rig::new();
+        rig.reactivate(NOW);
+        let (id, token, from) = (rig.sensor, TokenHash([5; 32]), IpAddr::from([192, 0, 2, 1]));
+        rig.give(&[Command::IssueActivation { id, token, expires_at: NOW.plus(DAY) }], NOW);
+        let csr = csr();
+        let ask = |now| rig.grants.activate(id, token, &csr, from, now).map_err(|(code, _)| code);
+        for _ in 0..GRANTS_AT_ONCE {
+            ask(NOW).expect("granted");
+        }
+        assert_eq!(ask(NOW).expect_err("refused"), EnrolRefusal::TooOften);
+        let end = NOW.plus(ACTIVATION_REPEAT);
+        assert!(ask(end.minus(Duration::from_secs(1))).is_err(), "thirty hours are not over");
+        assert_eq!(ask(end).expect_err("refused"), EnrolRefusal::TokenUsed);
     }
 
     #[test]

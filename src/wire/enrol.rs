@@ -162,6 +162,10 @@ refusals! {
     Busy = 13, "busy", "the server is busy with other enrolments; it is tried again";
     /// The server could not make it durable.
     StoreUnavailable = 14, "store-unavailable", "the server can't write to its disk just now; it is tried again";
+    /// Good for long yet.
+    NotDue = 15, "not-due", "the certificate is good for long yet; it is renewed when half of its life is over";
+    /// So many certificates of late.
+    TooOften = 16, "too-often", "this sensor was given so many certificates of late that it has to wait for another one; it is tried again";
 }
 
 impl EnrolRefusal {

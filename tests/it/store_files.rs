@@ -5,6 +5,7 @@ use std::process::Command as Process;
 
 use fleetpulse::config::Config;
 use fleetpulse::fleet::{Actor, Command, Event, EventCode};
+use fleetpulse::identity::{ClientIdentity, Revocations};
 use fleetpulse::live::SensorType;
 use fleetpulse::server::Server;
 use fleetpulse::server::enlist::Enlistment;
@@ -75,6 +76,21 @@ fn a_store_of_the_version_before_opens_is_as_it_was_and_goes_on() {
         assert!(past.counts().sensors <= 1);
     }
     assert_eq!(store(&data, &["check"]).0, Some(0));
+
+    // The register knows the certificate that it made by hand, and takes it back with its sensor.
+    let serial = ClientIdentity::read(out.as_ref()).expect("an identity").leaf().expect("a leaf").serial;
+    let id = {
+        let loaded = Store::open(data.join("store")).expect("opens").register.load().expect("loads");
+        let sensor =
+            loaded.register.sensors().find(|sensor| &*sensor.name == "new").expect("registered").clone();
+        assert_eq!(sensor.more.credentials.len(), 1);
+        assert_eq!(*sensor.more.credentials[0].serial, serial.to_string());
+        sensor.id.to_string()
+    };
+    let revoked = || Revocations::open(&data).expect("a list").contains(&serial);
+    assert!(!revoked());
+    assert_eq!(run(&["ca", "--data-dir", data_dir, "delete", &id]).0, Some(0));
+    assert!(revoked());
 }
 
 #[test]

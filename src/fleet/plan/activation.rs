@@ -9,7 +9,10 @@ use crate::fleet::details::{Activation, Attempt, Credential, SensorMore, TokenHa
 use crate::fleet::draft::Draft;
 use crate::fleet::model::Sensor;
 use crate::fleet::refusal::{RefusalCode, shown};
-use crate::limits::{ATTEMPTS_KEPT, CREDENTIALS_MAX, EVIDENCE_TEXT_BYTES_MAX, VOIDED_KEPT};
+use crate::limits::{
+    ACTIVATION_REPEAT, ATTEMPTS_KEPT, CERTIFICATE_BACKDATE, CREDENTIALS_MAX, EVIDENCE_TEXT_BYTES_MAX,
+    GRANT_SPAN_SHARE, GRANTS_AT_ONCE, VOIDED_KEPT,
+};
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
 use crate::wire::id::SensorId;
@@ -112,6 +115,10 @@ fn activate(
         return fault(RefusalCode::ActivationVoid, "token", "void", "the activation file that was made last");
     }
     match &activation.used {
+        Some(earlier) if earlier.key == used.key && at >= earlier.at.plus(ACTIVATION_REPEAT) => {
+            let right = "a fresh activation file: this one was used too long ago to be answered again";
+            return fault(RefusalCode::ActivationUsed, "token", "used", right);
+        }
         // The answer was lost, and the same key asks again.
         Some(earlier) if earlier.key == used.key => {}
         Some(_) => {
@@ -134,7 +141,10 @@ fn activate(
     }
     let mut more = SensorMore::clone(&before.more);
     match (&activation.used, credential) {
-        (Some(_), Some(credential)) => keep(&mut more.credentials, None, credential, at),
+        (Some(_), Some(credential)) => {
+            not_too_often(&more.credentials, credential)?;
+            keep(&mut more.credentials, None, credential, at);
+        }
         (Some(_), None) => {}
         // Whoever has an earlier certificate, a thief perhaps, is not who activates the sensor now.
         (None, credential) => more.credentials = credential.cloned().into_iter().collect(),
@@ -165,9 +175,24 @@ fn renew(
         let right = "a certificate that is good for the sensor; activate it again with a new activation file";
         return fault(RefusalCode::CredentialUnknown, "shown", &shown.serial, right);
     }
+    not_too_often(&more.credentials, credential)?;
     keep(&mut more.credentials, Some(shown), credential, at);
     put_more(draft, before.clone(), before, more);
     Ok(())
+}
+
+/// Each new certificate is a durable change that a peer brings about: few of them within a part of their life.
+fn not_too_often(held: &[Credential], new: &Credential) -> Result<(), Fault> {
+    let began = new.not_before.plus(CERTIFICATE_BACKDATE);
+    let span = new.not_after.0.saturating_sub(began.0) / i64::from(GRANT_SPAN_SHARE);
+    let of_late = |old: &&Credential| (0..=span).contains(&new.not_before.0.saturating_sub(old.not_before.0));
+    let count = held.iter().filter(of_late).count();
+    if count < GRANTS_AT_ONCE {
+        return Ok(());
+    }
+    let right =
+        format!("fewer than {GRANTS_AT_ONCE} certificates within {} minutes; ask again later", span / 60_000);
+    fault(RefusalCode::TooMany, "credential", count, right)
 }
 
 /// Keeps a new credential and those before that did not run out. The one that was shown for it stays in any case: when

@@ -115,8 +115,11 @@ mod tests {
         }
     }
 
+    /// Made ten days after the one before, good for 200.
     fn credential(number: u32) -> Credential {
-        Credential { serial: format!("{number:02x}").into(), not_before: UnixMillis(0), not_after: END }
+        let day = |count: u32| UnixMillis(i64::from(count) * 86_400_000);
+        let (not_before, not_after) = (day(10 * number), day(10 * number + 200));
+        Credential { serial: format!("{number:02x}").into(), not_before, not_after }
     }
 
     fn serial(number: u32) -> Serial {

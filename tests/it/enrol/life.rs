@@ -107,6 +107,16 @@ fn from_onboarding_to_deletion_and_the_audit_log_tells_it() {
     rig.until_heartbeats(id);
     assert!(rig.received(id) > received, "counted on");
 
+    // Whoever has the folder from before, a thief perhaps, is refused, and the right one goes on.
+    let owner = rig.server.live().snapshot_of(id).expect("known").owner;
+    let mut old = rig.agent(&out);
+    old.until_said("that it was refused", |line| {
+        (line.contains("certificate-revoked") || line.contains("certificate was revoked")).then_some(())
+    });
+    drop(old);
+    assert_eq!(rig.server.live().snapshot_of(id).expect("known").owner, owner);
+    rig.until_heartbeats(id);
+
     // Revoke: gone at once, and it stays out.
     operator.done("POST", &format!("{path}/revoke"), None);
     until("it is sent away", || (!rig.is_connected(id)).then_some(()));

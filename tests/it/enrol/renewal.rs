@@ -172,6 +172,12 @@ fn renewal_after_the_end_has_its_limits() {
     assert_eq!(answer(&rig, &renew(&rig, &beyond)), Some(EnrolRefusal::CertificateTooOld));
     assert_eq!(&*rig.attempts(id)[0].code, "certificate-too-old");
 
+    // Not before half of its life is over.
+    let (id, _) = ran_out(&rig, 6 * DAY);
+    let identity = rig.server.authority().issue(PeerIdentity::Sensor(id), 20 * DAY, rig.now().minus(9 * DAY));
+    assert_eq!(answer(&rig, &renew(&rig, &identity.expect("signed"))), Some(EnrolRefusal::NotDue));
+    assert_eq!(rig.sensor(id).more.credentials, []);
+
     // Revoked.
     let (id, revoked) = ran_out(&rig, 5 * DAY);
     let leaf = revoked.leaf().expect("a leaf");

@@ -132,3 +132,26 @@ async fn twenty_revocations_take_effect_on_live_connections_and_on_resumed_ones(
         millis(took[took.len() - 1]),
     ));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_the_certificate_from_before_a_reactivation_stays_out() {
+    let rig = Rig::new();
+    let socket = Socket::bind().expect("a socket");
+    let (id, identity, client) = connected(&rig, &socket, "press");
+    rig.until_heartbeats(id);
+    let closed = |code| client.report().last_loss == Some(Loss::Closed(code));
+    rig.apply(&[Command::SetLifecycle { id, lifecycle: Lifecycle::PendingReactivation }]);
+    until("it is sent away", || closed(CloseCode::NotActive).then_some(()));
+    let folder = IdentityFolder::new(rig.out("anew"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| rig.activate(&rig.read(&rig.issue(id)), &folder).expect("activated"));
+    });
+    assert_eq!(rig.sensor(id).lifecycle, Lifecycle::Active);
+    until("it is refused", || closed(CloseCode::CertificateRevoked).then_some(()));
+    assert!(!rig.is_connected(id));
+    let revocations = fleetpulse::identity::Revocations::open(&rig.folder.path().join("data"));
+    assert!(revocations.expect("a list").contains(&identity.leaf().expect("a leaf").serial), "durable");
+    let anew = ClientIdentity::read(folder.path()).expect("an identity");
+    client.renew(&anew).await.expect("taken");
+    rig.until_heartbeats(id);
+}
