@@ -348,7 +348,7 @@ pub const SIGNING_CERTIFICATE_LIFE: Duration = Duration::from_secs(366 * 86_400)
 pub const ACTIVATION_LIFE: Duration = Duration::from_secs(14 * 86_400);
 /// Largest activation file or response to one: a few certificates and some lines.
 pub const ACTIVATION_FILE_BYTES_MAX: usize = 64 * 1_024;
-/// Revoked serials that one server remembers; at 20 bytes each and a set's overhead, 50 MB.
+/// Revoked serials that one server remembers; at 40 bytes each and a set's overhead, 80 MB.
 pub const REVOKED_MAX: usize = 1_000_000;
 
 // ---------------------------------------------------------------- live state

@@ -11,7 +11,7 @@ use super::sensor_kind::SensorKind;
 use super::settings::Settings;
 use crate::config::duration;
 use crate::fleet::{Actor, Command, Register};
-use crate::identity::{ClientIdentity, PeerIdentity, Revocations, Serial, file_name};
+use crate::identity::{ClientIdentity, PeerIdentity, Revocations, Revoked, Serial, file_name};
 use crate::server::data::DataDir;
 use crate::server::enlist::Enlistment;
 use crate::server::enrolment::credential;
@@ -109,9 +109,9 @@ impl Ca {
         let clock = SystemClock::start();
         // Revoking must work while a server runs, so it touches nothing but the list.
         if let Action::Revoke { serial } = &self.action {
-            let serials: Vec<Serial> = serial
+            let serials: Vec<Revoked> = serial
                 .iter()
-                .map(|text| text.parse())
+                .map(|text| text.parse().map(|serial: Serial| serial.into()))
                 .collect::<Result<_, _>>()
                 .map_err(|error: crate::identity::BadSerial| Failure::usage(error))?;
             let revocations = Revocations::open(&config.data_dir).map_err(Failure::failed)?;

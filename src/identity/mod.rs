@@ -62,7 +62,7 @@ pub use claim::{ClaimError, verify_claim};
 #[cfg(feature = "server")]
 pub use keys::{Keys, TicketSealer};
 #[cfg(feature = "server")]
-pub use revocation::Revocations;
+pub use revocation::{Revocations, Revoked};
 #[cfg(feature = "server")]
 pub use server_tls::{ServerTls, ServerTlsError};
 #[cfg(feature = "server")]

@@ -1,5 +1,9 @@
 //! Revoked serial numbers. Asked after every handshake, changed by hand and rarely; so it is a set behind a
 //! read-write lock, and a file that is written whole.
+//!
+//! The cost: a change writes about 100 bytes for each certificate that is remembered, while other changes of the fleet
+//! wait: a megabyte for 10,000, and 100 for the most that are kept. So a certificate is forgotten when it could not be
+//! renewed any more even if it was not revoked.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError};
 use super::verify::Serial;
-use crate::limits::REVOKED_MAX;
+use crate::limits::{PEER_CERTIFICATE_LIFE_MAX, RENEWAL_GRACE_MAX, REVOKED_MAX};
 use crate::time::UnixMillis;
 
-const SCHEMA: u32 = 1;
+/// 2: with the certificate's last instant, which 1 did not know.
+const SCHEMA: u32 = 2;
+const SCHEMA_OLDEST: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct Document {
@@ -24,6 +30,41 @@ struct Document {
 struct Entry {
     serial: String,
     at: i64,
+    #[serde(default)]
+    not_after: Option<i64>,
+}
+
+/// A certificate to be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Its serial number.
+    pub serial: Serial,
+    /// Its last instant; `None`: not known, so as late as one that there is now can have it.
+    pub not_after: Option<UnixMillis>,
+}
+
+impl From<Serial> for Revoked {
+    fn from(serial: Serial) -> Revoked {
+        Revoked { serial, not_after: None }
+    }
+}
+
+/// When it was revoked, and its last instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    at: UnixMillis,
+    not_after: UnixMillis,
+}
+
+impl Kept {
+    fn new(at: UnixMillis, not_after: Option<UnixMillis>) -> Kept {
+        Kept { at, not_after: not_after.unwrap_or(at.plus(PEER_CERTIFICATE_LIFE_MAX)) }
+    }
+
+    /// Of use to nobody, whatever grace the configuration gives.
+    fn is_over(&self, now: UnixMillis) -> bool {
+        self.not_after.plus(RENEWAL_GRACE_MAX) < now
+    }
 }
 
 /// The revoked serials of one installation.
@@ -31,7 +72,7 @@ struct Entry {
 pub struct Revocations {
     path: PathBuf,
     writer: Mutex<()>,
-    revoked: RwLock<HashMap<Serial, UnixMillis>>,
+    revoked: RwLock<HashMap<Serial, Kept>>,
 }
 
 impl Revocations {
@@ -55,8 +96,8 @@ impl Revocations {
         let found = read(&self.path)?;
         let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
-        for (serial, at) in found {
-            if revoked.insert(serial, at).is_none() {
+        for (serial, kept) in found {
+            if revoked.insert(serial, kept).is_none() {
                 new.push(serial);
             }
         }
@@ -84,33 +125,38 @@ impl Revocations {
     }
 
     /// Revokes these; durable before it takes effect, and in effect when this returns. Live connections are
-    /// closed by who calls this (ingest knows them). Returns how many are new.
-    pub fn revoke(&self, serials: &[Serial], at: UnixMillis) -> Result<usize, FileError> {
+    /// closed by who calls this (ingest knows them). Those that can't matter any more are forgotten with it. Returns how
+    /// many are new.
+    pub fn revoke(&self, certificates: &[Revoked], at: UnixMillis) -> Result<usize, FileError> {
         let _one_writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // Another program may have revoked since this one read: nobody writes between our reading and writing.
         let _one_program = files::lock(&self.path)?;
         let written = read(&self.path)?;
         let mut next = written.clone();
-        for (serial, at) in self.revoked.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            next.entry(*serial).or_insert(*at);
+        for (serial, kept) in self.revoked.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            next.entry(*serial).or_insert(*kept);
         }
         let before = next.len();
-        for serial in serials {
-            next.entry(*serial).or_insert(at);
+        for Revoked { serial, not_after } in certificates {
+            next.entry(*serial).or_insert(Kept::new(at, *not_after));
         }
         let new = next.len() - before;
         if next.len() == written.len() {
             *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = next;
             return Ok(0);
         }
+        next.retain(|_, kept| !kept.is_over(at));
         if next.len() > REVOKED_MAX {
             return Err(FileError::content(
                 &self.path,
                 format!("more than {REVOKED_MAX} revoked certificates; renew the intermediate"),
             ));
         }
-        let mut revoked: Vec<_> =
-            next.iter().map(|(serial, at)| Entry { serial: serial.to_string(), at: at.0 }).collect();
+        let entry = |(serial, kept): (&Serial, &Kept)| {
+            let (serial, not_after) = (serial.to_string(), Some(kept.not_after.0));
+            Entry { serial, at: kept.at.0, not_after }
+        };
+        let mut revoked: Vec<_> = next.iter().map(entry).collect();
         revoked.sort_by(|a, b| (a.at, &a.serial).cmp(&(b.at, &b.serial)));
         let text = serde_json::to_string(&Document { schema: SCHEMA, revoked })
             .map_err(|error| FileError::content(&self.path, error.to_string()))?;
@@ -120,13 +166,13 @@ impl Revocations {
     }
 }
 
-fn read(path: &Path) -> Result<HashMap<Serial, UnixMillis>, FileError> {
+fn read(path: &Path) -> Result<HashMap<Serial, Kept>, FileError> {
     let mut revoked = HashMap::new();
     let Some(text) = files::read(path)? else { return Ok(revoked) };
     let document: Document =
         serde_json::from_str(&text).map_err(|error| FileError::content(path, error.to_string()))?;
-    if document.schema != SCHEMA {
-        let why = format!("it is of schema {}, this version reads {SCHEMA}", document.schema);
+    if !(SCHEMA_OLDEST..=SCHEMA).contains(&document.schema) {
+        let why = format!("it is of schema {}, this version reads up to {SCHEMA}", document.schema);
         return Err(FileError::content(path, why));
     }
     for entry in document.revoked {
@@ -134,7 +180,7 @@ fn read(path: &Path) -> Result<HashMap<Serial, UnixMillis>, FileError> {
             .serial
             .parse()
             .map_err(|error| FileError::content(path, format!("{}: {error}", entry.serial)))?;
-        revoked.insert(serial, UnixMillis(entry.at));
+        revoked.insert(serial, Kept::new(UnixMillis(entry.at), entry.not_after.map(UnixMillis)));
     }
     Ok(revoked)
 }

@@ -11,7 +11,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 
 use super::*;
-use crate::limits::{INTERMEDIATE_LIFE, PEER_CERTIFICATE_LIFE, PEER_CERTIFICATE_LIFE_MAX, TICKET_KEY_LIFE};
+use crate::limits::{
+    INTERMEDIATE_LIFE, PEER_CERTIFICATE_LIFE, PEER_CERTIFICATE_LIFE_MAX, RENEWAL_GRACE_MAX, TICKET_KEY_LIFE,
+};
 use crate::time::{Clock, ManualClock, UnixMillis};
 use crate::wire::id::{GatewayId, SensorId};
 
@@ -337,8 +339,8 @@ fn revocations_are_remembered_and_never_forgotten_by_damage() {
     let serial = rig.sensor(5).leaf().unwrap().serial;
     let revocations = Revocations::open(rig.folder.path()).unwrap();
     assert!(revocations.is_empty() && !revocations.contains(&serial));
-    assert_eq!(revocations.revoke(&[serial, serial], NOW).unwrap(), 1);
-    assert_eq!(revocations.revoke(&[serial], NOW).unwrap(), 0);
+    assert_eq!(revocations.revoke(&[serial.into(), serial.into()], NOW).unwrap(), 1);
+    assert_eq!(revocations.revoke(&[serial.into()], NOW).unwrap(), 0);
     let again = Revocations::open(rig.folder.path()).unwrap();
     assert!(again.contains(&serial));
     assert!(!again.contains(&rig.sensor(6).leaf().unwrap().serial));
@@ -356,15 +358,39 @@ fn nothing_is_revoked_where_no_authority_is() {
 }
 
 #[test]
+fn a_revoked_certificate_is_forgotten_when_nobody_could_renew_it() {
+    let rig = rig();
+    let serial = |number: u8| Serial::from_be_bytes(&[1, number]).unwrap();
+    // As the version before wrote it, which did not know when certificates end.
+    let old = format!(r#"{{"schema":1,"revoked":[{{"serial":"{}","at":{}}}]}}"#, serial(1), NOW.0);
+    std::fs::write(rig.folder.path().join("identity/revoked.json"), old).unwrap();
+    let revocations = Revocations::open(rig.folder.path()).unwrap();
+    assert!(revocations.contains(&serial(1)));
+    let day = Duration::from_secs(86_400);
+    let short = Revoked { serial: serial(2), not_after: Some(NOW.plus(day)) };
+    assert_eq!(revocations.revoke(&[short], NOW).unwrap(), 1);
+    let known = |at: UnixMillis, number: u8| {
+        assert_eq!(revocations.revoke(&[serial(number).into()], at).unwrap(), 1);
+        let again = Revocations::open(rig.folder.path()).unwrap();
+        assert_eq!(again.len(), revocations.len());
+        [1, 2].map(|number| again.contains(&serial(number)))
+    };
+    let end = NOW.plus(day).plus(RENEWAL_GRACE_MAX);
+    assert_eq!(known(end, 3), [true, true]);
+    assert_eq!(known(end.plus(day), 4), [true, false]);
+    assert_eq!(known(end.plus(PEER_CERTIFICATE_LIFE_MAX), 5), [false, false]);
+}
+
+#[test]
 fn of_many_who_revoke_at_once_no_serial_is_lost() {
     let rig = rig();
     let serial = |number: u8| Serial::from_be_bytes(&[1, number]).unwrap();
     // Read before the other one wrote, as two programs do that are started together.
     let (first, second) = (Revocations::open(rig.folder.path()), Revocations::open(rig.folder.path()));
     let (first, second) = (first.unwrap(), second.unwrap());
-    assert_eq!(first.revoke(&[serial(1)], NOW).unwrap(), 1);
-    assert_eq!(second.revoke(&[serial(2)], NOW).unwrap(), 1);
-    assert_eq!(second.revoke(&[serial(1)], NOW).unwrap(), 0, "it knows by now");
+    assert_eq!(first.revoke(&[serial(1).into()], NOW).unwrap(), 1);
+    assert_eq!(second.revoke(&[serial(2).into()], NOW).unwrap(), 1);
+    assert_eq!(second.revoke(&[serial(1).into()], NOW).unwrap(), 0, "it knows by now");
     assert_eq!(Revocations::open(rig.folder.path()).unwrap().len(), 2);
 
     std::thread::scope(|scope| {
@@ -373,7 +399,7 @@ fn of_many_who_revoke_at_once_no_serial_is_lost() {
             scope.spawn(move || {
                 for number in 0..20 {
                     let program = Revocations::open(folder).unwrap();
-                    assert_eq!(program.revoke(&[serial(10 + 20 * thread + number)], NOW).unwrap(), 1);
+                    assert_eq!(program.revoke(&[serial(10 + 20 * thread + number).into()], NOW).unwrap(), 1);
                 }
             });
         }

@@ -337,7 +337,8 @@ impl FleetService {
         let taken = revocations.map(|all| revoke(batch, all)).transpose()?.unwrap_or_default();
         *position = self.store.register.append(*position, batch).map_err(|error| {
             // They are void all the same, and so are the connections that were made with them.
-            self.close(&[], &taken.all);
+            let serials: Vec<Serial> = taken.all.iter().map(|revoked| revoked.serial).collect();
+            self.close(&[], &serials);
             match taken.all.len() {
                 0 => CommandError::Store(error),
                 certificates => CommandError::OnlyRevoked { certificates, error },

@@ -234,7 +234,7 @@ mod tests {
         // Taken back by hand, by its number.
         let on_its_way = signed();
         assert_eq!(code(grants.may_renew(&grants.fleet.register(), &old, later)), Ok(()));
-        grants.revocations.revoke(&[old.serial], later).expect("revoked");
+        grants.revocations.revoke(&[old.serial.into()], later).expect("revoked");
         let refused = Err(EnrolRefusal::CertificateRevoked);
         assert_eq!(code(grants.record(&old, &on_its_way, None, later)), refused);
 

@@ -1,14 +1,14 @@
 //! Certificates that the register takes back.
 
 use crate::fleet::{Batch, Change, Edit};
-use crate::identity::{FileError, Revocations, Serial};
+use crate::identity::{FileError, Revocations, Revoked, Serial};
 use crate::live::Lifecycle;
 
 /// The certificates that a batch takes back.
 #[derive(Debug, Default)]
 pub(in crate::server) struct TakenBack {
     /// All of them.
-    pub all: Vec<Serial>,
+    pub all: Vec<Revoked>,
     /// Those of sensors that go on with another one, and so may keep their connection.
     pub beside: Vec<Serial>,
 }
@@ -25,11 +25,12 @@ pub(in crate::server) fn taken_back(batch: &Batch) -> TakenBack {
             let usable = kept.is_empty() || old.not_after >= batch.at;
             usable && !kept.iter().any(|held| held.serial == old.serial)
         });
-        let gone = gone.filter_map(|old| old.serial.parse::<Serial>().ok());
-        let from = taken.all.len();
-        taken.all.extend(gone);
-        if !kept.is_empty() {
-            taken.beside.extend_from_slice(&taken.all[from..]);
+        for old in gone {
+            let Ok(serial) = old.serial.parse::<Serial>() else { continue };
+            taken.all.push(Revoked { serial, not_after: Some(old.not_after) });
+            if !kept.is_empty() {
+                taken.beside.push(serial);
+            }
         }
     }
     taken

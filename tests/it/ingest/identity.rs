@@ -142,7 +142,7 @@ async fn revocation_closes_at_once_and_holds_for_resumed_sessions() {
     rig.until_received(1, 2).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
 
-    rig.revocations.revoke(&[serial], rig.clock.unix()).unwrap();
+    rig.revocations.revoke(&[serial.into()], rig.clock.unix()).unwrap();
     let began = rig.clock.mono();
     rig.ingest.revoke([serial]).unwrap();
     assert_eq!(again.closed().await, CloseCode::CertificateRevoked);

@@ -145,7 +145,7 @@ async fn who_may_not_come_in_is_told_why_counted_and_said_once() {
     }
 
     let revoked = rig.issue(sensor(1_000));
-    rig.revocations.revoke(&[revoked.leaf().unwrap().serial], rig.clock.unix()).unwrap();
+    rig.revocations.revoke(&[revoked.leaf().unwrap().serial.into()], rig.clock.unix()).unwrap();
     let inactive = SlotFacts { lifecycle: Lifecycle::PendingReactivation, ..Rig::facts(SITE) };
     rig.live.insert(SensorId::from_number(2), inactive).unwrap();
     let gateway = rig.issue(PeerIdentity::Gateway(GatewayId::from_number(3)));
@@ -286,7 +286,7 @@ async fn a_ticket_from_before_a_restart_opens_for_those_who_may_still_come() {
     }
     // Tickets come right after the handshake.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    rig.revocations.revoke(&serials[..1], rig.clock.unix()).unwrap();
+    rig.revocations.revoke(&[serials[0].into()], rig.clock.unix()).unwrap();
     // The second is deleted while the server is down, the third is still welcome.
     let kept = [clients[0].id, clients[2].id];
     rig.restart(&kept);
