@@ -273,8 +273,8 @@ pub const RENEWALS_WAITING: usize = 4 * RENEWALS_AT_ONCE;
 pub const RENEWAL_AGAIN_MIN: Duration = Duration::from_secs(1);
 /// One that still uses an older trust bundle is reported again after this long.
 pub const TRUST_TOLD_AGAIN: Duration = Duration::from_secs(60);
-/// Strangers whose refused enrolments are kept in memory, about 200 bytes each.
-pub const STRANGERS_KEPT: usize = 256;
+/// Refused enrolments of strangers that are kept in memory, and as many of sensors; about 200 bytes each.
+pub const REFUSED_KEPT: usize = 256;
 /// Sensors whose refused enrolments are counted, so that they are noted only now and then.
 pub const ATTEMPT_SENSORS_MAX: usize = 4_096;
 /// Refused enrolments of one sensor that are noted at once ...

@@ -159,6 +159,7 @@ pub const ROUTES: &[&str] = &[
     "token",
     "audit",
     "backups",
+    "enrolment_attempts",
     "other",
 ];
 /// Classes of HTTP status.

@@ -1,7 +1,7 @@
 //! What the HTTP side asks of the server.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::RwLockReadGuard;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::identity::{ActivationResponse, FileSigner};
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::{BackupError, BackupFile, BackupName, Store, StoreError};
 use crate::time::{Now, UnixMillis};
+use crate::wire::enrol::EnrolRefusal;
 use crate::wire::id::{SensorId, SiteId};
 
 /// Why a change was not made. Nothing changed.
@@ -139,6 +140,25 @@ impl From<StoreError> for BackupFault {
     }
 }
 
+/// Enrolments that were refused: of one address, for one reason, for one sensor or for none that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedEnrolment {
+    /// Whose activation file or certificate it was; `None`: a stranger's.
+    pub sensor: Option<SensorId>,
+    /// Network address.
+    pub from: IpAddr,
+    /// Why the last one was refused.
+    pub refusal: EnrolRefusal,
+    /// The first.
+    pub first: UnixMillis,
+    /// The last.
+    pub last: UnixMillis,
+    /// How many.
+    pub count: u64,
+    /// What the last one said of the program that asked.
+    pub version: String,
+}
+
 /// The server, as the HTTP side sees it. Its methods may wait for locks and for the disk, so they are called on
 /// worker threads only; none holds up the sweep for longer than one page takes to copy.
 ///
@@ -220,6 +240,9 @@ pub trait Backend: Source {
 
     /// Removes a backup.
     fn remove_backup(&self, name: &BackupName, actor: Actor) -> Result<(), BackupFault>;
+
+    /// Enrolments that were refused since the server started, the newest first.
+    fn refused_enrolments(&self) -> Vec<RefusedEnrolment>;
 
     /// The number of a site; one that never had a sensor or gateway has none.
     fn site_index(&self, id: SiteId) -> Option<SiteIndex>;

@@ -11,6 +11,7 @@
 //! Plain HTTP is served on loopback only, unless the configuration says that a proxy adds TLS.
 
 mod app;
+mod attempts;
 mod audit;
 mod backend;
 mod backups;
@@ -77,6 +78,7 @@ pub(crate) use csv::cell as csv_text;
 
 pub use backend::{
     Applied, AppliedNumber, ApplyError, Backend, BackupFault, Expect, IssuedActivation, MadeBackup, Reached,
+    RefusedEnrolment,
 };
 pub use problem::Problem;
 pub use sign_in::SignInConfig;

@@ -18,8 +18,9 @@ use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites
 use super::router::{Access, Operation, Route};
 use super::routes::table;
 use super::{
-    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics,
-    oidc, places, probes, problem, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
+    attempts, audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history,
+    messages, metrics, oidc, places, probes, problem, sensor, sensor_metrics, series, session, setup,
+    signatures, tokens, users,
 };
 
 /// What the handlers declare. One line an operation; a test holds it against the table of routes.
@@ -74,6 +75,7 @@ use super::{
         activation::command,
         activation::many,
         activation::response,
+        attempts::refused,
         lifecycle::reactivate,
         lifecycle::revoke,
         lifecycle::mark_active,

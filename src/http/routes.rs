@@ -9,8 +9,9 @@ use super::edit::{activation, gateways, lifecycle, policy, quiet, sensors, sites
 use super::router::Access::{Metrics, Needs, NeedsAll, Probe, Public, SignedIn};
 use super::router::{Route, delete, get, patch, post, put, route};
 use super::{
-    audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history, messages, metrics,
-    oidc, openapi, places, probes, sensor, sensor_metrics, series, session, setup, signatures, tokens, users,
+    attempts, audit, backups, docs, endpoints, engine, events, fleet, grid, import, message_history,
+    messages, metrics, oidc, openapi, places, probes, sensor, sensor_metrics, series, session, setup,
+    signatures, tokens, users,
 };
 use crate::fleet::Permission::{EditFleet, ManageAccess, ManageServer, ReadAudit, View};
 use crate::limits::HTTP_LARGE_BODY_BYTES_MAX;
@@ -107,6 +108,7 @@ pub(super) fn table() -> Vec<Route> {
             "sensor_steps",
             [post(Needs(EditFleet), lifecycle::reactivate)],
         ),
+        route("/api/v1/enrolment-attempts", "enrolment_attempts", [get(NeedsAll(View), attempts::refused)]),
         route("/api/v1/activations", "activation", [post(Needs(EditFleet), activation::many).secret()]),
         route(
             "/api/v1/sensors/{id}/activation",

@@ -2,38 +2,22 @@
 //!
 //! Two kinds. Who holds a token that was made for a sensor, or a certificate that was its, is noted on that sensor,
 //! durably: only as many as a bucket lets through, so that a machine that tries for ever with a void file costs a few
-//! entries of the audit log an hour, and all of them together a few a minute. Everybody else is a stranger: kept in
-//! memory only, one line for each address and reason, the oldest going first.
+//! entries of the audit log an hour, and all of them together a few a minute. Everybody else is a stranger. Of both
+//! what was refused since the start is kept in memory, one line for each sensor, address and reason, the oldest going
+//! first; strangers don't push out what is known of sensors.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::http::RefusedEnrolment;
 use crate::limits::{
-    ATTEMPT_SENSORS_MAX, ATTEMPTS_NOTED_AT_ONCE, ATTEMPTS_NOTED_EVERY, ATTEMPTS_PER_MINUTE_MAX,
-    STRANGERS_KEPT,
+    ATTEMPT_SENSORS_MAX, ATTEMPTS_NOTED_AT_ONCE, ATTEMPTS_NOTED_EVERY, ATTEMPTS_PER_MINUTE_MAX, REFUSED_KEPT,
 };
 use crate::time::UnixMillis;
 use crate::wire::enrol::EnrolRefusal;
 use crate::wire::id::SensorId;
-
-/// Refused enrolments of somebody whom the register does not know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranger {
-    /// Network address.
-    pub from: IpAddr,
-    /// Why the last one was refused.
-    pub refusal: EnrolRefusal,
-    /// The first.
-    pub first: UnixMillis,
-    /// The last.
-    pub last: UnixMillis,
-    /// How many.
-    pub count: u64,
-    /// What the last one said of itself.
-    pub detail: String,
-}
 
 /// What was refused of late.
 #[derive(Debug, Default)]
@@ -41,7 +25,8 @@ pub struct Attempts(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    strangers: VecDeque<Stranger>,
+    strangers: VecDeque<RefusedEnrolment>,
+    of_sensors: VecDeque<RefusedEnrolment>,
     buckets: HashMap<SensorId, Bucket>,
     minute: i64,
     in_minute: u32,
@@ -59,31 +44,42 @@ impl Attempts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The strangers, the newest first.
-    pub fn strangers(&self) -> Vec<Stranger> {
-        self.lock().strangers.iter().rev().cloned().collect()
+    /// All that is kept, the newest first.
+    pub fn refused(&self) -> Vec<RefusedEnrolment> {
+        let kept = self.lock();
+        let mut refused: Vec<_> = kept.strangers.iter().chain(&kept.of_sensors).rev().cloned().collect();
+        refused.sort_by_key(|refused| std::cmp::Reverse(refused.last));
+        refused
     }
 
-    /// Keeps a stranger's attempt.
-    pub(super) fn stranger(&self, from: IpAddr, refusal: EnrolRefusal, detail: &str, now: UnixMillis) {
+    /// Keeps an attempt: a sensor's, or a stranger's.
+    pub(super) fn keep(
+        &self,
+        sensor: Option<SensorId>,
+        from: IpAddr,
+        refusal: EnrolRefusal,
+        version: &str,
+        now: UnixMillis,
+    ) {
         let mut kept = self.lock();
-        let found = kept.strangers.iter().position(|known| known.from == from && known.refusal == refusal);
-        let known = found.and_then(|place| kept.strangers.remove(place));
-        let mut stranger = known.unwrap_or_else(|| Stranger {
+        let kept = if sensor.is_some() { &mut kept.of_sensors } else { &mut kept.strangers };
+        let same =
+            |known: &RefusedEnrolment| (known.sensor, known.from, known.refusal) == (sensor, from, refusal);
+        let known = kept.iter().position(same).and_then(|place| kept.remove(place));
+        let (first, count) = known.map_or((now, 0), |known| (known.first, known.count));
+        let version = version.chars().filter(|c| !c.is_control()).take(200).collect();
+        if kept.len() >= REFUSED_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(RefusedEnrolment {
+            sensor,
             from,
             refusal,
-            first: now,
+            first,
             last: now,
-            count: 0,
-            detail: String::new(),
+            count: count + 1,
+            version,
         });
-        stranger.last = now;
-        stranger.count += 1;
-        stranger.detail = detail.chars().filter(|c| !c.is_control()).take(200).collect();
-        if kept.strangers.len() >= STRANGERS_KEPT {
-            kept.strangers.pop_front();
-        }
-        kept.strangers.push_back(stranger);
     }
 
     /// Whether this attempt may be noted on its sensor, durably. The same again within a while is not news.
@@ -191,19 +187,18 @@ mod tests {
     fn strangers_are_counted_by_address_and_forgotten_in_turn() {
         let attempts = Attempts::default();
         for n in 0..100_000 {
-            attempts.stranger(
-                from(7),
-                EnrolRefusal::UnknownToken,
-                "1.0\n",
-                NOW.plus(Duration::from_millis(n)),
-            );
+            let at = NOW.plus(Duration::from_millis(n));
+            attempts.keep(None, from(7), EnrolRefusal::UnknownToken, "1.0\n", at);
         }
-        let kept = attempts.strangers();
-        assert_eq!((kept.len(), kept[0].count, kept[0].detail.as_str()), (1, 100_000, "1.0"));
+        let kept = attempts.refused();
+        assert_eq!((kept.len(), kept[0].count, kept[0].version.as_str()), (1, 100_000, "1.0"));
+        let sensor = Some(SensorId::from_number(1));
+        attempts.keep(sensor, from(7), EnrolRefusal::TokenVoid, "1.0", NOW);
         for n in 0..10_000 {
-            attempts.stranger(from(n), EnrolRefusal::UnknownToken, "", NOW);
+            attempts.keep(None, from(n), EnrolRefusal::UnknownToken, "", NOW.plus(Duration::from_secs(1)));
         }
-        assert_eq!(attempts.strangers().len(), STRANGERS_KEPT);
-        assert_eq!(attempts.strangers()[0].from, from(9_999));
+        let kept = attempts.refused();
+        assert_eq!((kept.len(), kept[0].from), (REFUSED_KEPT + 1, from(9_999)));
+        assert_eq!(kept[REFUSED_KEPT].sensor, sensor, "the oldest, and still known");
     }
 }

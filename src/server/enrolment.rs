@@ -50,7 +50,7 @@ impl Enrolment {
         Enrolment { fleet, authority, rules: grants.rules, grants, attempts: Attempts::default() }
     }
 
-    /// What was refused of late of people whom the register does not know.
+    /// What was refused of late.
     pub fn attempts(&self) -> &Attempts {
         &self.attempts
     }
@@ -149,8 +149,9 @@ impl Enrolment {
         now: UnixMillis,
     ) {
         let Some(id) = sensor.filter(|&id| self.fleet.register().sensor(id).is_some()) else {
-            return self.attempts.stranger(from, *refusal, version, now);
+            return self.attempts.keep(None, from, *refusal, version, now);
         };
+        self.attempts.keep(Some(id), from, *refusal, version, now);
         if refusal.is_passing() || !self.attempts.may_note(id, *refusal, from, now) {
             return;
         }

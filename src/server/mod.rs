@@ -302,6 +302,7 @@ impl Server {
             authority: Arc::clone(&authority),
             activations: Arc::clone(&activations),
             backups: Arc::new(backups),
+            enrolment: Arc::clone(&enrolment),
             judge: Arc::clone(&judge),
             board: Arc::clone(&board),
             ingest: Arc::clone(&ingest),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::activation::{Activations, IssueError, IssuedFile};
 use super::backups::Backups;
 use super::checkpoint::CheckpointStats;
+use super::enrolment::Enrolment;
 use super::fleet::{CommandError, FleetService, Number, Numbers};
 use super::historian::HistoryStats;
 use super::journal::JournalStats;
@@ -22,7 +23,7 @@ use crate::fleet::{About, Actor, Batch, Command, Event, EventCode, Place, Regist
 use crate::health::{ActiveMessage, Day, RuleId, RuleReport, Subject, SupportState, Version};
 use crate::http::{
     Applied, AppliedNumber, ApplyError, Backend, BackupFault, Expect, IssuedActivation, MadeBackup, Problem,
-    Reached,
+    Reached, RefusedEnrolment,
 };
 use crate::identity::{ActivationResponse, Authority, FileSigner, Keys};
 use crate::ingest::Ingest;
@@ -56,6 +57,8 @@ pub struct View {
     pub activations: Arc<Activations>,
     /// Makes backups.
     pub backups: Arc<Backups>,
+    /// Judges enrolments.
+    pub enrolment: Arc<Enrolment>,
     /// The engine with everything it judges by.
     pub judge: Arc<Judge>,
     /// What the sweep left.
@@ -145,6 +148,10 @@ fn not_issued(error: IssueError, refused: Option<Problem>) -> ApplyError {
 }
 
 impl Backend for View {
+    fn refused_enrolments(&self) -> Vec<RefusedEnrolment> {
+        self.enrolment.attempts().refused()
+    }
+
     fn live(&self) -> &LiveState {
         &self.live
     }

@@ -93,6 +93,8 @@ enum Action {
         /// The file that `fleetpulse agent activate --offline` made
         file: PathBuf,
     },
+    /// Who was refused at enrolment since the server started, sensors and strangers, and why
+    Attempts,
     /// Change notes or the mode of threat-intelligence updates
     Edit {
         #[command(flatten)]
@@ -263,6 +265,18 @@ const GRID: &[Column] = &[
     text("ID", "id").wide(),
 ];
 
+const ATTEMPTS: &[Column] = &[
+    text("LAST", "last").show(Show::Ago),
+    text("FROM", "from"),
+    text("SENSOR", "sensor.name"),
+    text("CODE", "code"),
+    text("TIMES", "count"),
+    text("VERSION", "version"),
+    text("FIRST", "first").show(Show::Time).wide(),
+    text("ID", "sensor.id").wide(),
+    text("REASON", "reason").wide(),
+];
+
 const CARD: &[Column] = &[
     text("NAME", "name"),
     text("ID", "id"),
@@ -345,6 +359,10 @@ impl Action {
             Action::Activations(activations) => activations.run(client),
             Action::Activation(activation) => activation.run(client),
             Action::Response { one, file } => respond(client, &one, &file),
+            Action::Attempts => {
+                let body = client.http.call(&Call::get("/api/v1/enrolment-attempts"))?.body;
+                client.rows(body["items"].as_array().map_or(&[], Vec::as_slice), ATTEMPTS)
+            }
             Action::Edit { chosen, notes, ti_mode, changing } => {
                 let given = [("notes", notes), ("threat_intel_mode", ti_mode.map(word))];
                 let edit =

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use fleetpulse::fleet::{Actor, Command, TokenHash};
+use fleetpulse::fleet::{Actor, Command, Role, TokenHash};
 use fleetpulse::identity::{ActivationFile, ClientIdentity, ClientKey, IdentityFolder, sha256};
 use fleetpulse::limits::ACTIVATION_LIFE;
 use fleetpulse::live::{Lifecycle, SensorType};
@@ -14,6 +14,7 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 use rustix::process::Signal;
 
 use super::rig::{Rig, refusal};
+use crate::cli::rig::Cli;
 use crate::process::{run, until};
 
 fn activate(file: &str, out: &str) -> (Option<i32>, String) {
@@ -103,8 +104,9 @@ fn every_reason_is_told_apart_and_noted_on_its_sensor() {
 
     // Nobody's token: a stranger, who leaves no trace in the register.
     assert_eq!(ask([9; 32], &key), Some(EnrolRefusal::UnknownToken));
-    let strangers = rig.server.enrolment().attempts().strangers();
-    assert_eq!((strangers.len(), strangers[0].refusal), (1, EnrolRefusal::UnknownToken));
+    let refused = rig.server.enrolment().attempts().refused();
+    assert_eq!((refused.len(), refused[0].sensor), (1, None));
+    assert_eq!(refused[0].refusal, EnrolRefusal::UnknownToken);
 
     // A newer file was made.
     let id = rig.onboard("void", SensorType::OtCloud);
@@ -163,6 +165,34 @@ fn every_reason_is_told_apart_and_noted_on_its_sensor() {
     assert_eq!(ask(file.token, &key), Some(EnrolRefusal::NotPending));
     assert_eq!(code_of(id).as_deref(), Some("not-pending"));
     assert_eq!(rig.outcomes(EnrolRefusal::NotPending), 1);
+}
+
+#[test]
+fn who_was_refused_is_listed_the_newest_first() {
+    let rig = Rig::new();
+    let key = ClientKey::make().expect("a key");
+    rig.ask(&rig.request([9; 32], &key));
+    let id = rig.onboard("press", SensorType::OtCloud);
+    let old = rig.read(&rig.issue(id));
+    rig.issue(id);
+    for _ in 0..2 {
+        assert_eq!(
+            refusal(&rig.ask(&rig.request(old.token, &key))).map(|it| it.0),
+            Some(EnrolRefusal::TokenVoid)
+        );
+    }
+    let token = rig.server.token_for("ann", Role::Reader, Duration::from_secs(3_600)).expect("a token");
+    let cli = Cli::of(&format!("http://{}", rig.server.http_addr())).with("FLEETPULSE_TOKEN", &token);
+    let listed = cli.json(&["sensors", "attempts"]);
+    let listed = listed.as_array().expect("rows");
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let (press, stranger) = (&listed[0], &listed[1]);
+    assert_eq!((&press["code"], &press["count"]), (&"token-void".into(), &2.into()));
+    assert_eq!((&press["sensor"]["name"], &press["sensor"]["id"]), (&"press".into(), &id.to_string().into()));
+    assert_eq!((&press["from"], &press["version"]), (&"127.0.0.1".into(), &"test".into()));
+    assert_eq!((&stranger["code"], &stranger["sensor"]), (&"unknown-token".into(), &serde_json::Value::Null));
+    let table = cli.done(&["sensors", "attempts"]);
+    assert!(table.contains("token-void") && table.contains("press"), "{table}");
 }
 
 #[test]
