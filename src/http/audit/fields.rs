@@ -161,7 +161,9 @@ fn sensor(it: &Sensor, names: &Names<'_>) -> Fields {
 }
 
 fn gateway(it: &Gateway, names: &Names<'_>) -> Fields {
-    let sites = it.sites.iter().map(|site| names.site(*site)).collect();
+    // As in the list of gateways: the others are not there for this reader.
+    let seen = |site: &&SiteId| names.sight.is_none_or(|part| part.has_site(**site));
+    let sites = it.sites.iter().filter(seen).map(|site| names.site(*site)).collect();
     fields([("name", json!(&*it.name)), ("sites", sites)])
 }
 

@@ -75,14 +75,14 @@ fn who_comes_from_the_identity_provider_is_in_the_audit_log() {
     let of = |number: usize| told[number].each_ref().map(String::as_str);
     assert_eq!(of(0), ["add-user", "user", "identity provider: Grace", here, "grace", ""]);
     assert_eq!(of(1), ["sign-in", "user", "grace", here, "grace", "by identity provider"]);
-    assert_eq!(of(2), ["edit-user", "user", "identity provider: Grace", here, "grace", ""]);
+    assert_eq!(of(2), ["edit-user", "user", "identity provider: grace", here, "grace", ""]);
     let grants = |side: &str| page["items"][2][side]["grants"].clone();
     assert_eq!(
         (grants("before"), grants("after")),
         (json!([{"role": "operator"}]), json!([{"role": "administrator"}]))
     );
     assert_eq!(of(3)[..3], ["sign-in", "user", "grace"]);
-    assert_eq!(of(4), ["sign-in-refused", "user", "Grace", here, "", "no group with a role"]);
+    assert_eq!(of(4), ["sign-in-refused", "user", "grace", here, "", "no group with a role"]);
     assert_eq!(of(5)[..4], ["sign-in-refused", "user", "", here]);
     assert!(of(5)[5].contains("access_denied"), "{told:?}");
     assert_eq!(told.len(), 6);
