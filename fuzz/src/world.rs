@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 
-use fleetpulse::identity::{Leaf, PeerIdentity, Serial};
+use fleetpulse::identity::{IssuerMark, Leaf, PeerIdentity, Serial};
 use fleetpulse::ingest::{Env, Session, ShardCounters};
 use fleetpulse::live::{
     GatewayIndex, Lifecycle, LiveState, OwnerRef, PolicyIndex, Receipt, SensorType, SiteIndex, SlotFacts,
@@ -124,6 +124,7 @@ impl World {
             serial: Serial::from_be_bytes(&[1]).expect("a serial"),
             not_before: UnixMillis(0),
             not_after: UnixMillis(i64::MAX),
+            issuer: IssuerMark::of_name(b"an authority"),
         };
         let owner = OwnerRef { node: 0, shard: 0, connection: 1 };
         Session::begin(&leaf, owner, &self.env()).expect("registered").0

@@ -1,4 +1,7 @@
-//! `fleetpulse ca`: certificates and the register on a data directory that no server uses just now.
+//! `fleetpulse ca`: certificates and the register on a data directory that no server uses just now; what touches the
+//! authority's files alone also works beside one.
+
+mod rotate;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +92,15 @@ enum Action {
         #[arg(required = true)]
         serial: Vec<String>,
     },
+    /// Make another intermediate, signed by the root, whose key must be here; certificates of the one before stay good
+    RotateIntermediate,
+    /// Replace the root, in three steps, while the fleet stays connected
+    RotateRoot {
+        #[command(subcommand)]
+        step: rotate::RootStep,
+    },
+    /// Show the roots, who signs, and how far a rotation is
+    Status,
     /// List what is registered
     List,
 }
@@ -118,6 +130,16 @@ impl Ca {
             let new = revocations.revoke(&serials, clock.unix()).map_err(Failure::failed)?;
             say(self.json, &format!("{new} newly revoked"), serde_json::json!({ "newly_revoked": new }));
             return Ok(());
+        }
+        match self.action {
+            Action::RotateIntermediate => {
+                return rotate::intermediate(&config.data_dir, clock.unix(), self.json);
+            }
+            Action::RotateRoot { step } => {
+                return rotate::root(&config.data_dir, step, clock.unix(), self.json);
+            }
+            Action::Status => return rotate::status(&config.data_dir, self.json),
+            _ => {}
         }
         let data = DataDir::open(&config.data_dir, Arc::new(clock)).map_err(Failure::failed)?;
         Work { data, clock, json: self.json }.run(self.action)
@@ -176,7 +198,12 @@ impl Work {
                 self.apply(vec![command])?;
                 self.say("deleted", serde_json::json!({ "deleted": id }));
             }
-            Action::Revoke { .. } => unreachable!("done before the data directory was opened"),
+            Action::Revoke { .. }
+            | Action::RotateIntermediate
+            | Action::RotateRoot { .. }
+            | Action::Status => {
+                unreachable!("done before the data directory was opened")
+            }
             Action::List => list(&self.data.register, self.json),
         }
         Ok(())

@@ -88,7 +88,7 @@ impl Signals {
         Ok(Signals { runtime, terminate, interrupt, hangup })
     }
 
-    /// SIGTERM and SIGINT end the wait; SIGHUP reloads certificates and revocations.
+    /// SIGTERM and SIGINT end the wait; SIGHUP reloads authority, certificates and revocations.
     pub(super) fn until_told_to_stop(&mut self, server: &Server) {
         let Signals { runtime, terminate, interrupt, hangup } = self;
         runtime.block_on(async {

@@ -291,6 +291,14 @@ fn store(out: &mut Families, figures: &Figures) {
     out.put(&table::LIVE_BUSY, &[], figures.live.snapshots_busy as f64);
     out.put(&table::LIVE_GATEWAYS, &[], f64::from(figures.live.gateways));
     out.put(&table::LIVE_GATEWAYS_REFUSED, &[], figures.live.gateways_refused as f64);
+    let trust = &figures.trust;
+    out.put(&table::TRUST_GENERATION, &[], f64::from(trust.generation));
+    let older_certificate = trust.with_bundle.saturating_sub(trust.with_certificate);
+    let older_bundle = trust.peers.saturating_sub(trust.with_bundle);
+    let holds = [trust.with_certificate, older_certificate, older_bundle];
+    for (what, peers) in table::TRUST_HOLDS.into_iter().zip(holds) {
+        out.put(&table::TRUST_PEERS, &[what], peers as f64);
+    }
 }
 
 fn ingest(out: &mut Families, figures: &Figures) {

@@ -43,6 +43,8 @@ pub struct Figures {
     pub live: LiveFigures,
     /// The HTTP side; filled in by itself.
     pub http: HttpFigures,
+    /// What peers hold of the authority.
+    pub trust: TrustFigures,
     /// The process.
     pub process: ProcessFigures,
     /// Whether requests and sensors may be sent here.
@@ -64,6 +66,7 @@ impl Figures {
             register: Counts::default(),
             live: LiveFigures::default(),
             http: HttpFigures::default(),
+            trust: TrustFigures::default(),
             process: ProcessFigures::default(),
             readiness: Readiness::default(),
         }
@@ -216,6 +219,23 @@ pub struct LiveFigures {
     pub gateways: u32,
     /// Gateways for which none was left.
     pub gateways_refused: u64,
+}
+
+/// What sensors and gateways hold of the authority, as counted last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrustFigures {
+    /// `settled`, `introduced` or `switched`; empty before the first count.
+    pub stage: &'static str,
+    /// Generation of the trust bundle.
+    pub generation: u32,
+    /// Roots in it.
+    pub roots: usize,
+    /// Sensors and gateways that hold a certificate.
+    pub peers: u64,
+    /// Those that proved to hold the bundle.
+    pub with_bundle: u64,
+    /// Those of them whose certificate is by a root that stays.
+    pub with_certificate: u64,
 }
 
 /// The HTTP side.

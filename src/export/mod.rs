@@ -20,7 +20,7 @@ pub use buckets::{Buckets, DELAY_BOUNDS_US, LAG_BOUNDS_US, SWEEP_BOUNDS_US};
 pub use collector::Exposition;
 pub use figures::{
     Check, CheckpointFigures, Figures, HistoryFigures, HttpFigures, IngestFigures, JournalFigures,
-    LiveFigures, Readiness, Source, StoreFigures, SweepFigures,
+    LiveFigures, Readiness, Source, StoreFigures, SweepFigures, TrustFigures,
 };
 pub use format::Format;
 pub use process::ProcessFigures;

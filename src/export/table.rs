@@ -242,6 +242,9 @@ families! {
     LIVE_GATEWAYS = Gauge, "fleetpulse_live_gateways", "", [], "Indices of gateways ever used; those of deleted gateways are free again after a restart.";
     LIVE_GATEWAYS_REFUSED = Counter, "fleetpulse_live_gateways_refused_total", "", [], "Gateways that could not be added, because no index was left.";
 
+    TRUST_GENERATION = Gauge, "fleetpulse_trust_generation", "", [], "Generation of the trust bundle that sensors and gateways should hold.";
+    TRUST_PEERS = Gauge, "fleetpulse_trust_peers", "", [HOLDS], "Sensors and gateways with a certificate, by what they proved to hold: all of today (current), the bundle alone, or less.";
+
     INGEST_LAG = Histogram(&LAG_BOUNDS_US), "fleetpulse_ingest_lag_seconds", "seconds", [], "From the receipt of a batch of packets to the end of its handling, by frame.";
     INGEST_CLOSED = Counter, "fleetpulse_ingest_closed_total", "", [CLOSE_REASON], "Connections closed by the server, by reason.";
     INGEST_UNREADABLE = Counter, "fleetpulse_ingest_unreadable_total", "", [FRAME_REASON], "Frames that could not be read, by reason.";
@@ -269,6 +272,10 @@ families! {
     PROCESS_START = Gauge, "process_start_time_seconds", "seconds", [], "Start time of the process since unix epoch in seconds.";
     PROCESS_THREADS = Gauge, "process_threads", "", [], "Number of OS threads in the process.";
 }
+
+const HOLDS: Label = Label::new("holds", || TRUST_HOLDS.to_vec());
+/// What a peer can hold of the authority.
+pub const TRUST_HOLDS: [&str; 3] = ["current", "older-certificate", "older-bundle"];
 
 const OBJECT: Label = Label::new("kind", || REGISTER_OBJECT_KINDS.to_vec());
 /// Kinds of objects in the register.

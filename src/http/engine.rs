@@ -32,6 +32,7 @@ struct Engine {
     history: History,
     store: Store,
     live: Live,
+    trust: Trust,
     http: Http,
 }
 
@@ -180,6 +181,23 @@ struct Live {
     snapshots_busy: u64,
 }
 
+/// What sensors and gateways hold of the authority, as counted last.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EngineTrust)]
+struct Trust {
+    /// `settled`, or on the way to another root: `introduced`, `switched`. Empty before the first count.
+    stage: &'static str,
+    /// Of the trust bundle.
+    generation: u32,
+    roots: usize,
+    /// Sensors and gateways that hold a certificate.
+    peers: u64,
+    /// Those that proved to hold the bundle.
+    with_bundle: u64,
+    /// Those of them whose certificate is by a root that stays.
+    with_certificate: u64,
+}
+
 #[derive(Serialize, ToSchema)]
 #[schema(as = EngineHttp)]
 struct Http {
@@ -247,6 +265,14 @@ fn document(figures: &Figures) -> Engine {
             slots: figures.live.slots,
             slots_max: figures.live.slots_max,
             snapshots_busy: figures.live.snapshots_busy,
+        },
+        trust: Trust {
+            stage: figures.trust.stage,
+            generation: figures.trust.generation,
+            roots: figures.trust.roots,
+            peers: figures.trust.peers,
+            with_bundle: figures.trust.with_bundle,
+            with_certificate: figures.trust.with_certificate,
         },
         http: Http {
             connections: figures.http.connections,

@@ -4,6 +4,9 @@
 //! Made on first start in a folder beside its place and renamed into it, so there is a whole authority or
 //! none. Only the intermediate signs; the root key is needed again every few years, so it can be kept
 //! elsewhere: take `root.key` away and put it back when a start asks for it.
+//!
+//! What is read here stays as it is until it is opened again: `rotation` changes the files, also beside a server,
+//! which takes them over at its next reload.
 
 use std::fs;
 use std::net::IpAddr;
@@ -11,23 +14,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
-    SanType, SerialNumber, date_time_ymd,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{self, FileError};
+use super::intermediate::Intermediate;
+use super::issuing::leaf_params;
+use super::roots::{self, Authorised};
 use super::signed::sha256;
 use super::signing::SigningSlot;
 use super::trust::{ClientIdentity, TrustBundle, TrustError};
-use super::verify::{Leaf, LeafError, PeerIdentity, parse_leaf};
-use crate::limits::{
-    CERTIFICATE_BACKDATE, CSR_BYTES_MAX, INTERMEDIATE_LIFE, PEER_CERTIFICATE_LIFE_MAX, ROOT_LIFE,
-    SERVER_CERTIFICATE_LIFE,
-};
+use super::verify::{IssuerMark, Leaf, LeafError, PeerIdentity, parse_leaf};
+use crate::limits::{CSR_BYTES_MAX, INTERMEDIATE_LIFE, PEER_CERTIFICATE_LIFE_MAX, SERVER_CERTIFICATE_LIFE};
 use crate::time::UnixMillis;
 
 pub(super) const FOLDER: &str = "identity";
@@ -36,8 +38,8 @@ const P256_POINT_BYTES: usize = 65;
 const UNCOMPRESSED: u8 = 4;
 
 const ROOT: &str = "root.pem";
-const ROOT_KEY: &str = "root.key";
-const INTERMEDIATE: &str = "intermediate.pem";
+pub(super) const ROOT_KEY: &str = "root.key";
+pub(super) const INTERMEDIATE: &str = "intermediate.pem";
 const SERVER: &str = "server.pem";
 pub(super) const TRUST: &str = "trust.pem";
 
@@ -50,9 +52,9 @@ pub enum AuthorityError {
     /// The trust bundle in the folder is not one.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The intermediate must be renewed and the root's key is not here.
+    /// The root's key is needed and not here.
     #[error(
-        "the intermediate certificate has run out and {} is not here: put the root's key back, start once, and take it away again",
+        "the root's key must sign a new intermediate, and {} is not here: put it back, try again, and take it away again",
         .0.display()
     )]
     RootKeyAway(PathBuf),
@@ -99,7 +101,7 @@ pub enum CsrError {
 /// The server's own chain and key, as the TLS library wants them.
 #[derive(Debug)]
 pub struct ServerCertificate {
-    /// The certificate, then the intermediate's.
+    /// The certificate, the intermediate's, and while one root takes the place of another, the old one's for the new.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its private key.
     pub key: PrivateKeyDer<'static>,
@@ -118,15 +120,69 @@ pub struct Signed {
     pub key: [u8; 32],
 }
 
+/// Where an installation is on its way from one root to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationStage {
+    /// One root, which signs.
+    Settled,
+    /// A second root is in the bundle; the first one still signs.
+    Introduced,
+    /// The second root signs; the first one is still trusted.
+    Switched,
+}
+
+impl RotationStage {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RotationStage::Settled => "settled",
+            RotationStage::Introduced => "introduced",
+            RotationStage::Switched => "switched",
+        }
+    }
+}
+
 /// The certificate authority of one installation.
 pub struct Authority {
     folder: PathBuf,
-    issuer: Issuer<'static, KeyPair>,
-    intermediate_pem: String,
-    intermediate_not_after: UnixMillis,
+    intermediate: Intermediate,
+    roots: Roots,
     trust: TrustBundle,
     trust_pem: String,
     pub(super) signing: SigningSlot,
+}
+
+/// The roots of a bundle, and which of them signed the intermediate.
+pub(super) struct Roots {
+    pub all: Vec<Authorised>,
+    pub signing: usize,
+    pub stage: RotationStage,
+}
+
+impl Roots {
+    /// Of the bundle in the folder.
+    pub(super) fn read(
+        folder: &Path,
+        trust: &TrustBundle,
+        intermediate: &Intermediate,
+    ) -> Result<Roots, FileError> {
+        let path = folder.join(TRUST);
+        let all: Vec<_> =
+            trust.roots.iter().map(|root| Authorised::read(&path, root)).collect::<Result<_, _>>()?;
+        let signing = all.iter().position(|root| root.subject == intermediate.certificate.issuer);
+        let signing = signing
+            .ok_or_else(|| FileError::content(&path, "the root that signed the intermediate is not in it"))?;
+        let stage = match all.len() {
+            1 => RotationStage::Settled,
+            count if signing + 1 == count => RotationStage::Switched,
+            _ => RotationStage::Introduced,
+        };
+        Ok(Roots { all, signing, stage })
+    }
+
+    pub(super) fn signing(&self) -> Option<&Authorised> {
+        self.all.get(self.signing)
+    }
 }
 
 impl std::fmt::Debug for Authority {
@@ -143,47 +199,69 @@ impl Authority {
             files::make_folder(data)?;
             create(data, &folder, now)?;
         }
-        let path = folder.join(INTERMEDIATE);
-        let mut text = files::read_private(&path)?;
-        let mut not_after = not_after(&path, &text)?;
-        if not_after < now.plus(INTERMEDIATE_LIFE / 4) {
+        let mut authority = Authority::open(&folder)?;
+        let ends = authority.intermediate.certificate.not_after;
+        if ends < now.plus(INTERMEDIATE_LIFE / 4) {
+            let _one_program = lock(&folder)?;
             match renew_intermediate(&folder, now) {
-                Ok(renewed) => {
-                    files::write_private(&path, &renewed)?;
-                    text = renewed;
-                    not_after = self::not_after(&path, &text)?;
-                }
-                Err(AuthorityError::RootKeyAway(key)) if now < not_after => {
+                Ok(()) => authority = Authority::open(&folder)?,
+                Err(AuthorityError::RootKeyAway(key)) if now < ends => {
                     tracing::warn!(
                         key = %key.display(),
-                        days = not_after.0.saturating_sub(now.0) / 86_400_000,
+                        days = ends.0.saturating_sub(now.0) / 86_400_000,
                         "the intermediate certificate runs out; put the root's key back and start once"
                     );
                 }
                 Err(error) => return Err(error),
             }
         }
-        let (issuer, intermediate_pem) = issuer(&path, &text)?;
+        Ok(authority)
+    }
+
+    /// As it is in its folder.
+    pub(super) fn open(folder: &Path) -> Result<Authority, AuthorityError> {
+        let intermediate = Intermediate::read(folder)?;
         let trust_pem = files::read_existing(&folder.join(TRUST))?;
         let trust = TrustBundle::from_pem(&trust_pem)?;
-        Ok(Authority {
-            folder,
-            issuer,
-            intermediate_pem,
-            intermediate_not_after: not_after,
-            trust,
-            trust_pem,
-            signing: SigningSlot::default(),
-        })
+        let roots = Roots::read(folder, &trust, &intermediate)?;
+        let signing = SigningSlot::default();
+        Ok(Authority { folder: folder.to_owned(), intermediate, roots, trust, trust_pem, signing })
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The intermediate's certificate.
-    pub(super) fn intermediate_pem(&self) -> String {
-        self.intermediate_pem.clone()
+    /// The intermediate's certificate and, while a root takes the place of another, the old root's word for the new:
+    /// what those need after our own certificates who may know the old root only.
+    pub(super) fn issuers_pem(&self) -> String {
+        let cross = self.intermediate.cross_pem.as_deref();
+        let cross = cross.filter(|_| self.roots.stage == RotationStage::Switched).unwrap_or_default();
+        format!("{}{cross}", self.intermediate.pem)
+    }
+
+    pub(super) fn intermediate(&self) -> &Intermediate {
+        &self.intermediate
+    }
+
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// Where it is on its way to another root.
+    pub fn stage(&self) -> RotationStage {
+        self.roots.stage
+    }
+
+    /// Who signs now: by this its certificates are known.
+    pub fn mark(&self) -> IssuerMark {
+        self.intermediate.mark()
+    }
+
+    /// Whether certificates that another intermediate signed have to be replaced soon: since a root took the place of
+    /// another, until the intermediate is the next one.
+    pub fn replaces_others(&self) -> bool {
+        self.intermediate.cross_pem.is_some()
     }
 
     /// Lets `make` sign with the intermediate, whose last instant it is told.
@@ -191,7 +269,7 @@ impl Authority {
         &self,
         make: impl FnOnce(&Issuer<'static, KeyPair>, UnixMillis) -> Result<T, rcgen::Error>,
     ) -> Result<T, AuthorityError> {
-        Ok(make(&self.issuer, self.intermediate_not_after)?)
+        Ok(make(&self.intermediate.issuer, self.intermediate.certificate.not_after)?)
     }
 
     /// The roots that sensors of this installation trust, and that the server trusts for sensors.
@@ -264,18 +342,18 @@ impl Authority {
             return Err(CsrError::ForeignName { wanted: uri });
         }
         let crypto = |error: rcgen::Error| CsrError::Crypto(error.to_string());
-        let end = now.plus(life).min(self.intermediate_not_after);
+        let end = now.plus(life).min(self.intermediate.certificate.not_after);
         let mut params = leaf_params(&name, now, end).map_err(crypto)?;
         params.subject_alt_names = vec![SanType::URI(uri.try_into().map_err(crypto)?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         request.params = params;
-        let certificate = request.signed_by(&self.issuer).map_err(crypto)?;
+        let certificate = request.signed_by(&self.intermediate.issuer).map_err(crypto)?;
         let leaf =
             parse_leaf(certificate.der()).map_err(|error: LeafError| CsrError::Crypto(error.to_string()))?;
         let key = X509Certificate::from_der(certificate.der())
             .map(|(_, read)| sha256(read.public_key().raw))
             .map_err(|error| CsrError::Crypto(error.to_string()))?;
-        Ok(Signed { chain_pem: format!("{}{}", certificate.pem(), self.intermediate_pem), leaf, key })
+        Ok(Signed { chain_pem: format!("{}{}", certificate.pem(), self.intermediate.pem), leaf, key })
     }
 
     /// A fresh key with a certificate through [`Authority::sign_csr`]: for demonstrations, load and tests.
@@ -300,7 +378,7 @@ impl Authority {
     }
 
     /// The server's certificate for these names (host names and IP addresses), from its file; made anew when
-    /// the names changed, a third of its life is left, or another intermediate signs now.
+    /// the names changed, a third of its life is left, or another intermediate signs now or another root is left.
     pub fn server_certificate(
         &self,
         names: &[String],
@@ -316,7 +394,7 @@ impl Authority {
                     if certificate.not_after
                         >= now
                             .plus(SERVER_CERTIFICATE_LIFE / 3)
-                            .min(to_the_second(self.intermediate_not_after)) =>
+                            .min(to_the_second(self.intermediate.certificate.not_after)) =>
                 {
                     return Ok(certificate);
                 }
@@ -325,19 +403,19 @@ impl Authority {
             }
         }
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let end = now.plus(SERVER_CERTIFICATE_LIFE).min(self.intermediate_not_after);
+        let end = now.plus(SERVER_CERTIFICATE_LIFE).min(self.intermediate.certificate.not_after);
         let mut params = leaf_params("fleetpulse server", now, end)?;
         params.subject_alt_names = wanted;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        let text = format!("{}{}{}", certificate.pem(), self.intermediate_pem, key.serialize_pem());
+        let certificate = params.signed_by(&key, &self.intermediate.issuer)?;
+        let text = format!("{}{}{}", certificate.pem(), self.issuers_pem(), key.serialize_pem());
         files::write_private(&path, &text)?;
         let wanted = server_names(names)?;
         let made = self.parse_server(&path, &text, &wanted)?;
         made.ok_or_else(|| FileError::content(&path, "it is not what was just written").into())
     }
 
-    /// `None` when the certificate is for other names or by another intermediate.
+    /// `None` when the certificate is for other names, or its chain is not the one of today.
     fn parse_server(
         &self,
         path: &Path,
@@ -357,8 +435,10 @@ impl Authority {
         let same = names.len() == wanted.len()
             && wanted.iter().zip(names).all(|(wanted, name)| same_name(wanted, name));
         let not_after = UnixMillis(certificate.validity().not_after.timestamp().saturating_mul(1_000));
-        let same_issuer = text.contains(self.intermediate_pem.trim());
-        Ok((same && same_issuer).then_some(ServerCertificate { chain, key, not_after }))
+        let issuers = self.issuers_pem();
+        let issuers = CertificateDer::pem_slice_iter(issuers.as_bytes()).filter_map(Result::ok);
+        let same_issuers = chain.iter().skip(1).cloned().eq(issuers);
+        Ok((same && same_issuers).then_some(ServerCertificate { chain, key, not_after }))
     }
 }
 
@@ -388,56 +468,6 @@ fn server_names(names: &[String]) -> Result<Vec<SanType>, AuthorityError> {
     if names.is_empty() { Err(AuthorityError::Name(String::new())) } else { names.iter().map(name).collect() }
 }
 
-/// Common to all certificates: dates, a random serial, a subject.
-fn params(name: &str, from: UnixMillis, to: UnixMillis) -> Result<CertificateParams, rcgen::Error> {
-    let date = |at: UnixMillis| {
-        let seconds = u64::try_from(at.0.div_euclid(1_000)).unwrap_or(0);
-        // Beyond the year 9999 a certificate has no date.
-        date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.min(253_402_300_799))
-    };
-    let mut serial = [0; 16];
-    aws_lc_rs::rand::fill(&mut serial).map_err(|_| rcgen::Error::RingUnspecified)?;
-    // Positive, and never with a leading zero byte.
-    serial[0] = (serial[0] & 0x7f) | 0x40;
-    let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, name);
-    let mut params = CertificateParams::default();
-    params.not_before = date(from);
-    params.not_after = date(to);
-    params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.distinguished_name = subject;
-    Ok(params)
-}
-
-pub(super) fn leaf_params(
-    name: &str,
-    now: UnixMillis,
-    end: UnixMillis,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = params(name, now.minus(CERTIFICATE_BACKDATE), end)?;
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
-fn authority_params(
-    name: &str,
-    below: u8,
-    now: UnixMillis,
-    life: Duration,
-) -> Result<CertificateParams, rcgen::Error> {
-    // Two installations, or two generations, never share a name: a stranger is an unknown issuer, not a bad signature.
-    let mut tag = [0; 4];
-    aws_lc_rs::rand::fill(&mut tag).map_err(|_| rcgen::Error::RingUnspecified)?;
-    let name = format!("{name} {:08x}", u32::from_be_bytes(tag));
-    let mut params = params(&name, now.minus(CERTIFICATE_BACKDATE), now.plus(life))?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
 fn create(data: &Path, folder: &Path, now: UnixMillis) -> Result<(), AuthorityError> {
     // Only an interrupted first start leaves this folder; nothing in it was ever used.
     let beside = data.join("identity.new");
@@ -445,56 +475,35 @@ fn create(data: &Path, folder: &Path, now: UnixMillis) -> Result<(), AuthorityEr
         fs::remove_dir_all(&beside).map_err(|error| FileError::io(&beside, "removed", error))?;
     }
     files::make_folder(&beside)?;
-    let root_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let root = authority_params("Fleetpulse root", 1, now, ROOT_LIFE)?.self_signed(&root_key)?;
-    files::write_private(&beside.join(ROOT), &root.pem())?;
-    files::write_private(&beside.join(ROOT_KEY), &root_key.serialize_pem())?;
-    files::write_private(&beside.join(TRUST), &format!("generation: 1\n{}", root.pem()))?;
-    files::write_private(&beside.join(INTERMEDIATE), &renew_intermediate(&beside, now)?)?;
+    let (key, root) = roots::make(now)?;
+    files::write_private(&beside.join(ROOT), &root)?;
+    files::write_private(&beside.join(ROOT_KEY), &key)?;
+    files::write_private(&beside.join(TRUST), &bundle(1, &[&root]))?;
+    let trust = TrustBundle::from_pem(&bundle(1, &[&root]))?;
+    let der = trust.roots.first().ok_or_else(|| TrustError::Bundle("no certificate in it".to_owned()))?;
+    Intermediate::replace(&beside, &Authorised::read(&beside.join(ROOT), der)?, None, None, now)?;
     fs::rename(&beside, folder).map_err(|error| FileError::io(folder, "created", error))?;
     files::sync_parent(folder)?;
     tracing::info!(folder = %folder.display(), "made a certificate authority");
     Ok(())
 }
 
-/// A new intermediate's key and certificate in one PEM text, signed by the root.
-fn renew_intermediate(folder: &Path, now: UnixMillis) -> Result<String, AuthorityError> {
-    let key_path = folder.join(ROOT_KEY);
-    if !key_path.exists() {
-        return Err(AuthorityError::RootKeyAway(key_path));
-    }
-    let root_path = folder.join(ROOT);
-    let root_key = KeyPair::from_pem(&files::read_private(&key_path)?)
-        .map_err(|error| FileError::content(&key_path, error.to_string()))?;
-    let root = Issuer::from_ca_cert_pem(&files::read_existing(&root_path)?, root_key)
-        .map_err(|error| FileError::content(&root_path, error.to_string()))?;
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate =
-        authority_params("Fleetpulse intermediate", 0, now, INTERMEDIATE_LIFE)?.signed_by(&key, &root)?;
-    Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
+/// The text of a trust bundle with these roots.
+pub(super) fn bundle(generation: u32, roots: &[&str]) -> String {
+    format!("generation: {generation}\n{}", roots.concat())
 }
 
-fn first_certificate(path: &Path, text: &str) -> Result<CertificateDer<'static>, FileError> {
-    CertificateDer::from_pem_slice(text.as_bytes())
-        .map_err(|error| FileError::content(path, error.to_string()))
+/// Keeps other programs from changing the authority in this folder.
+pub(super) fn lock(folder: &Path) -> Result<fs::File, FileError> {
+    files::lock(&folder.join("authority"))
 }
 
-fn not_after(path: &Path, text: &str) -> Result<UnixMillis, FileError> {
-    let der = first_certificate(path, text)?;
-    let (_, certificate) = X509Certificate::from_der(&der)
-        .map_err(|_| FileError::content(path, "its certificate can't be read"))?;
-    Ok(UnixMillis(certificate.validity().not_after.timestamp().saturating_mul(1_000)))
-}
-
-/// The signing half of `intermediate.pem`, and its certificate alone as PEM.
-fn issuer(path: &Path, text: &str) -> Result<(Issuer<'static, KeyPair>, String), FileError> {
-    const END: &str = "-----END CERTIFICATE-----\n";
-    let bad = |error: rcgen::Error| FileError::content(path, error.to_string());
-    let split = text.find(END).map(|at| at + END.len());
-    let (certificate, key) = split
-        .and_then(|at| Some((text.get(..at)?, text.get(at..)?)))
-        .ok_or_else(|| FileError::content(path, "a certificate and a key should be in it"))?;
-    let key = KeyPair::from_pem(key).map_err(bad)?;
-    let issuer = Issuer::from_ca_cert_der(&first_certificate(path, certificate)?, key).map_err(bad)?;
-    Ok((issuer, certificate.to_owned()))
+/// A new intermediate, signed by the root that signed the one there. The caller has the lock.
+pub(super) fn renew_intermediate(folder: &Path, now: UnixMillis) -> Result<(), AuthorityError> {
+    let there = Authority::open(folder)?;
+    let root = there.roots.signing().ok_or_else(|| TrustError::Bundle("no certificate in it".to_owned()))?;
+    // Of use only as long as somebody may know only the root before.
+    let cross = there.intermediate.cross_pem.as_deref();
+    let cross = cross.filter(|_| there.roots.stage == RotationStage::Switched);
+    Intermediate::replace(folder, root, cross, Some(&there.intermediate), now)
 }

@@ -13,6 +13,8 @@
 //! ([`SignatureCheck`]); what a sensor's key is used
 //! for besides TLS is in [`ClientKey`].
 //!
+//! A root or intermediate is replaced while the fleet is connected ([`Rotation`]).
+//!
 //! All private files are 0600, written beside their place and renamed into it, so a crash leaves the old
 //! or the new file and nothing in between. The price of an authority of our own: whoever reads the data
 //! directory can make sensors; the root key can therefore be moved away once the intermediate exists.
@@ -30,7 +32,7 @@ pub use trust::{
     ALPN_ENROL, ALPN_MAIN, ClientIdentity, ClockTime, TrustBundle, TrustError, client_tls, enrol_tls,
     provider,
 };
-pub use verify::{BadIdentity, BadSerial, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
+pub use verify::{BadIdentity, BadSerial, IssuerMark, Leaf, LeafError, PeerIdentity, Serial, parse_leaf};
 
 pub use activation::{ActivationError, ActivationFile, ActivationResponse, read_trust};
 pub use detached::{SignatureCheck, VouchedFile};
@@ -47,22 +49,36 @@ mod authority;
 #[cfg(feature = "server")]
 mod claim;
 #[cfg(feature = "server")]
+mod intermediate;
+#[cfg(feature = "server")]
+mod issuing;
+#[cfg(feature = "server")]
 mod keys;
 #[cfg(feature = "server")]
+mod proof;
+#[cfg(feature = "server")]
 mod revocation;
+#[cfg(feature = "server")]
+mod roots;
+#[cfg(feature = "server")]
+mod rotation;
 #[cfg(feature = "server")]
 mod server_tls;
 #[cfg(feature = "server")]
 mod signing;
 
 #[cfg(feature = "server")]
-pub use authority::{Authority, AuthorityError, CsrError, ServerCertificate, Signed};
+pub use authority::{Authority, AuthorityError, CsrError, RotationStage, ServerCertificate, Signed};
 #[cfg(feature = "server")]
 pub use claim::{ClaimError, verify_claim};
 #[cfg(feature = "server")]
 pub use keys::{Keys, TicketSealer};
 #[cfg(feature = "server")]
+pub use proof::{Lagging, Proof};
+#[cfg(feature = "server")]
 pub use revocation::{Revocations, Revoked};
+#[cfg(feature = "server")]
+pub use rotation::{IntermediateStatus, RootStatus, Rotation, RotationError, RotationStatus, Step};
 #[cfg(feature = "server")]
 pub use server_tls::{ServerTls, ServerTlsError};
 #[cfg(feature = "server")]
@@ -70,6 +86,8 @@ pub use signing::FileSigner;
 
 #[cfg(all(test, feature = "server"))]
 mod detached_tests;
+#[cfg(all(test, feature = "server"))]
+mod rotation_tests;
 #[cfg(all(test, feature = "server"))]
 mod signed_tests;
 #[cfg(all(test, feature = "server"))]

@@ -12,9 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::{Authority, AuthorityError, leaf_params};
+use super::authority::{Authority, AuthorityError};
 use super::detached::{SigningInput, UNENCODED};
 use super::files::{self, FileError};
+use super::issuing::leaf_params;
 use super::signed::{self, Header, to_base64url};
 use crate::limits::SIGNING_CERTIFICATE_LIFE;
 use crate::time::UnixMillis;
@@ -26,7 +27,7 @@ const SIGNING: &str = "signing.pem";
 pub(super) struct SigningSlot(Mutex<Option<Arc<Signer>>>);
 
 struct Signer {
-    /// `x5c`: the certificate and the intermediate's.
+    /// `x5c`: the certificate and those of its issuers.
     chain: Vec<String>,
     key: EcdsaKeyPair,
     not_after: UnixMillis,
@@ -80,21 +81,21 @@ impl Authority {
     /// The signing certificate in use; made anew when it is no more good for long.
     fn signer(&self, now: UnixMillis) -> Result<Arc<Signer>, AuthorityError> {
         let mut slot = self.signing.lock();
-        let intermediate = self.intermediate_pem();
+        let issuers = self.issuers_pem();
         let fresh = |signer: &Signer| {
-            signer.not_after >= now.plus(SIGNING_CERTIFICATE_LIFE / 3) && signer.by == intermediate
+            signer.not_after >= now.plus(SIGNING_CERTIFICATE_LIFE / 3) && signer.by == issuers
         };
         if let Some(signer) = slot.as_ref().filter(|signer| fresh(signer)) {
             return Ok(Arc::clone(signer));
         }
         let path = self.folder().join(SIGNING);
-        let read = files::read(&path)?.and_then(|text| Signer::read(&text, &intermediate));
+        let read = files::read(&path)?.and_then(|text| Signer::read(&text, &issuers));
         let signer = Arc::new(match read.filter(fresh) {
             Some(signer) => signer,
             None => {
                 let text = self.make_signing_certificate(now)?;
                 files::write_private(&path, &text)?;
-                Signer::read(&text, &intermediate)
+                Signer::read(&text, &issuers)
                     .ok_or_else(|| FileError::content(&path, "it is not what was just written"))?
             }
         });
@@ -110,7 +111,7 @@ impl Authority {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
             params.signed_by(&key, issuer)
         })?;
-        Ok(format!("{}{}{}", certificate.pem(), self.intermediate_pem(), key.serialize_pem()))
+        Ok(format!("{}{}{}", certificate.pem(), self.issuers_pem(), key.serialize_pem()))
     }
 }
 
@@ -137,8 +138,8 @@ impl FileSigner {
 }
 
 impl Signer {
-    /// `None` for what can't be read, or is of another intermediate: then it is made anew.
-    fn read(text: &str, intermediate: &str) -> Option<Signer> {
+    /// `None` for what can't be read, or is of other issuers: then it is made anew.
+    fn read(text: &str, issuers: &str) -> Option<Signer> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().ok()?;
         let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_slice(text.as_bytes()).ok()? else {
             return None;
@@ -146,8 +147,9 @@ impl Signer {
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_pkcs8_der()).ok()?;
         let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
         let not_after = UnixMillis(certificate.validity().not_after.timestamp().saturating_mul(1_000));
+        let own = CertificateDer::pem_slice_iter(issuers.as_bytes()).filter_map(Result::ok);
+        let by = chain.iter().skip(1).cloned().eq(own).then(|| issuers.to_owned())?;
         let chain = chain.iter().map(|certificate| BASE64_STANDARD.encode(certificate)).collect();
-        let by = text.contains(intermediate.trim()).then(|| intermediate.to_owned())?;
         Some(Signer { chain, key, not_after, by })
     }
 }

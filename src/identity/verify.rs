@@ -10,6 +10,7 @@ use std::time::Duration;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::signed::sha256;
 use crate::limits::CERTIFICATE_BACKDATE;
 use crate::time::UnixMillis;
 use crate::wire::id::{GatewayId, SensorId};
@@ -105,6 +106,30 @@ impl FromStr for Serial {
 #[error("not a serial number: write 1 to 40 hexadecimal digits without colons")]
 pub struct BadSerial;
 
+/// Which authority signed a certificate, known by its name: a chain is built by names, so what one intermediate signed
+/// all has one mark, and another intermediate's another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IssuerMark(u64);
+
+impl IssuerMark {
+    /// Of a name as it stands in certificates (DER).
+    pub fn of_name(name: &[u8]) -> IssuerMark {
+        let [a, b, c, d, e, f, g, h, ..] = sha256(name);
+        IssuerMark(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// For where there is room for 15 bits. Never zero.
+    pub fn short(self) -> u16 {
+        ((self.0 & 0x7fff) as u16).max(1)
+    }
+}
+
+impl fmt::Display for IssuerMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// What our checks need of a peer's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaf {
@@ -116,6 +141,8 @@ pub struct Leaf {
     pub not_before: UnixMillis,
     /// Last instant of its validity.
     pub not_after: UnixMillis,
+    /// Who signed it.
+    pub issuer: IssuerMark,
 }
 
 impl Leaf {
@@ -181,6 +208,7 @@ pub fn parse_leaf(der: &[u8]) -> Result<Leaf, LeafError> {
         not_before: millis(validity.not_before.timestamp()),
         // The last second counts whole (RFC 5280, 4.1.2.5).
         not_after: UnixMillis(millis(validity.not_after.timestamp()).0.saturating_add(999)),
+        issuer: IssuerMark::of_name(certificate.issuer().as_raw()),
     })
 }
 

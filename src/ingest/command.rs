@@ -71,12 +71,14 @@ pub enum ShardCommand {
     },
     /// Close all connections that came with these certificates.
     Revoke(Arc<HashSet<Serial>>),
-    /// A peer keeps a new certificate (DER): its session goes by it from now on.
-    Renewed {
+    /// A peer said that it keeps a trust bundle, and maybe a new certificate: its session goes by them from now on.
+    Kept {
         /// Its connection.
         owner: OwnerRef,
-        /// The certificate.
-        leaf: Box<[u8]>,
+        /// Generation of the bundle.
+        trust_generation: u32,
+        /// The certificate (DER).
+        leaf: Option<Box<[u8]>>,
     },
     /// The answer to a request on the enrolment port.
     Enrolled(Arc<EnrolVerdict>),

@@ -204,10 +204,14 @@ impl Conn {
         }
     }
 
-    /// The peer keeps another certificate from now on.
-    pub(super) fn renewed(&mut self, leaf: Box<[u8]>, step: &mut Step<'_>) {
+    /// The peer keeps another trust bundle from now on, and another certificate if there is one.
+    pub(super) fn kept(&mut self, trust_generation: u32, leaf: Option<Box<[u8]>>, step: &mut Step<'_>) {
+        let Some(leaf) = leaf else {
+            self.session.kept(trust_generation, None, &step.env);
+            return;
+        };
         if let Ok(read) = parse_leaf(&leaf)
-            && self.session.renewed(&read, &step.env)
+            && self.session.kept(trust_generation, Some(&read), &step.env)
         {
             self.renewed = Some(leaf);
         }

@@ -162,11 +162,11 @@ impl Shard {
 
     /// Reports a peer that needs a new certificate or trust bundle. When nobody takes the report, it is made again.
     fn look_for_renewal(&mut self, place: u32, now: MonoNanos, unix: UnixMillis) {
-        let trust = self.p.trust_generation.load(std::sync::atomic::Ordering::Relaxed);
+        let wanted = *self.p.wanted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let key = self.key(place as usize);
         let Some(conn) = self.conns[place as usize].as_deref_mut() else { return };
         let Some(leaf) = conn.session.leaf() else { return };
-        if let Some(certificate) = conn.session.needs(trust, now, unix) {
+        if let Some(certificate) = conn.session.needs(wanted, now, unix) {
             let owner = OwnerRef { node: self.p.node, shard: self.p.number, connection: key };
             if self.p.renewals.try_send(Renewable { owner, leaf, certificate }).is_err() {
                 conn.session.not_taken(now);

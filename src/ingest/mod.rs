@@ -58,7 +58,7 @@ pub use counters::{
 };
 pub use enrol::{EnrolJudge, EnrolVerdict, NoEnrolment};
 pub use keys::IngestKeys;
-pub use renewable::Renewable;
+pub use renewable::{Renewable, Wanted};
 pub use session::{Began, Env, GatewaySession, LeafCheck, SensorSession, Session};
 
 use admission::PeerLog;
@@ -223,7 +223,7 @@ pub struct Ingest {
     tls: Arc<SharedTls>,
     token_key: Arc<dyn HandshakeTokenKey>,
     interval_ms: Arc<AtomicU32>,
-    trust_generation: Arc<AtomicU32>,
+    wanted: Arc<Mutex<Wanted>>,
     renewals: crossbeam::channel::Receiver<Renewable>,
     node: u16,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -266,7 +266,7 @@ impl Ingest {
             counters: Arc::new(IngestCounters::new(config.shards)),
             tls: Arc::clone(&tls),
             interval_ms: Arc::new(AtomicU32::new(interval)),
-            trust_generation: Arc::default(),
+            wanted: Arc::default(),
             renewals: sender,
             log: PeerLog::default(),
         };
@@ -307,7 +307,7 @@ impl Ingest {
             tls,
             token_key,
             interval_ms: builder.interval_ms,
-            trust_generation: builder.trust_generation,
+            wanted: builder.wanted,
             renewals,
             node: parts.node,
             threads: Mutex::new(Vec::new()),
@@ -412,9 +412,9 @@ impl Ingest {
         self.interval_ms.store(millis, Ordering::Relaxed);
     }
 
-    /// Peers whose heartbeats say that they use an older trust bundle than this are reported.
-    pub fn set_trust_generation(&self, generation: u32) {
-        self.trust_generation.store(generation, Ordering::Relaxed);
+    /// Peers that hold an older trust bundle than this, or a certificate by another authority, are reported.
+    pub fn want(&self, wanted: Wanted) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
     /// Connected peers that need a new certificate or trust bundle, each now and then until it has it.
@@ -503,7 +503,7 @@ struct Builder<'a> {
     counters: Arc<IngestCounters>,
     tls: Arc<SharedTls>,
     interval_ms: Arc<AtomicU32>,
-    trust_generation: Arc<AtomicU32>,
+    wanted: Arc<Mutex<Wanted>>,
     renewals: crossbeam::channel::Sender<Renewable>,
     log: PeerLog,
 }
@@ -548,7 +548,7 @@ impl Builder<'_> {
                 pulse: Arc::default(),
                 tls: Arc::clone(&self.tls),
                 interval_ms: Arc::clone(&self.interval_ms),
-                trust_generation: Arc::clone(&self.trust_generation),
+                wanted: Arc::clone(&self.wanted),
                 renewals: self.renewals.clone(),
                 log: self.log.clone(),
                 clock: parts.clock,

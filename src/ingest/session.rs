@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::counters::ShardCounters;
-use super::renewable::Dates;
+use super::renewable::{Held, Wanted};
 use crate::identity::{Leaf, PeerIdentity, Serial};
 use crate::limits::{
     GATEWAY_FRAMES_PER_SECOND, GATEWAY_SENSORS_MAX, INTERVAL_TOLD_AGAIN, PARTIAL_FRAME_TIMEOUT,
@@ -103,9 +103,10 @@ struct Relay {
 #[derive(Debug)]
 struct Common {
     serial: Serial,
-    dates: Dates,
+    held: Held,
     heard: MonoNanos,
-    /// Trust bundle in use, as far as it is known: from heartbeats, or because it was told. Zero: not known.
+    /// Trust bundle in use, as far as it is known: a sensor's from its heartbeats, a gateway's from its word that it
+    /// keeps one. Zero: not known.
     trust_generation: u32,
 }
 
@@ -121,12 +122,8 @@ pub struct Began {
 impl Session {
     /// After the handshake: the leaf was judged good; takes the slot.
     pub fn begin(leaf: &Leaf, owner: OwnerRef, env: &Env<'_>) -> Result<(Session, Began), CloseCode> {
-        let common = Common {
-            serial: leaf.serial,
-            dates: Dates::new(leaf.not_before, leaf.not_after),
-            heard: env.now(),
-            trust_generation: 0,
-        };
+        let mut common =
+            Common { serial: leaf.serial, held: Held::new(leaf), heard: env.now(), trust_generation: 0 };
         match leaf.identity {
             PeerIdentity::Sensor(id) => {
                 let slot = env.live.find(id).ok_or(CloseCode::UnknownIdentity)?;
@@ -140,6 +137,7 @@ impl Session {
                     env.live.release(slot, taken.epoch, env.now());
                     return Err(CloseCode::NotActive);
                 }
+                env.live.renew(slot, taken.epoch, leaf.not_after, leaf.issuer.short());
                 let budget = Budget::new(SENSOR_FRAMES_PER_SECOND, SENSOR_FRAMES_BURST, env.now());
                 let session = SensorSession {
                     id,
@@ -157,6 +155,10 @@ impl Session {
                 let index = env.live.find_gateway(id).ok_or(CloseCode::UnknownIdentity)?;
                 let taken =
                     env.live.gateway_take(index, owner, env.now()).map_err(|_| CloseCode::UnknownIdentity)?;
+                let known = env.live.gateway_snapshot(index).map_or(0, |known| known.trust_generation);
+                // No bundle is older than the first.
+                common.trust_generation = known.max(1);
+                env.live.gateway_holds(index, taken.epoch, known, leaf.issuer.short());
                 let budget = Budget::new(GATEWAY_FRAMES_PER_SECOND, GATEWAY_FRAMES_PER_SECOND, env.now());
                 let session = GatewaySession {
                     epoch: taken.epoch,
@@ -187,8 +189,8 @@ impl Session {
     /// What its certificate says.
     pub fn leaf(&self) -> Option<Leaf> {
         let (identity, common) = (self.identity()?, self.common()?);
-        let Dates { not_before, not_after, .. } = common.dates;
-        Some(Leaf { identity, serial: common.serial, not_before, not_after })
+        let Held { not_before, not_after, issuer, .. } = common.held;
+        Some(Leaf { identity, serial: common.serial, not_before, not_after, issuer })
     }
 
     fn common_mut(&mut self) -> Option<&mut Common> {
@@ -199,33 +201,44 @@ impl Session {
         }
     }
 
-    /// The peer keeps this certificate from now on. `false`: it is not its own.
-    pub fn renewed(&mut self, leaf: &Leaf, env: &Env<'_>) -> bool {
-        if self.identity() != Some(leaf.identity) {
+    /// The peer said that it keeps the trust bundle of this generation from now on, and this certificate if there is
+    /// one. `false`: it is not its own.
+    pub fn kept(&mut self, trust_generation: u32, leaf: Option<&Leaf>, env: &Env<'_>) -> bool {
+        if leaf.is_some_and(|leaf| self.identity() != Some(leaf.identity)) {
             return false;
         }
-        if let Some(common) = self.common_mut() {
+        if let Some((common, leaf)) = self.common_mut().zip(leaf) {
             common.serial = leaf.serial;
-            common.dates = Dates::new(leaf.not_before, leaf.not_after);
+            common.held = Held::new(leaf);
         }
-        if let Session::Sensor(sensor) = self {
-            env.live.renew(sensor.slot, sensor.epoch, leaf.not_after);
+        match self {
+            Session::None => {}
+            // What bundle it uses, its heartbeats say.
+            Session::Sensor(sensor) => {
+                if let Some(leaf) = leaf {
+                    env.live.renew(sensor.slot, sensor.epoch, leaf.not_after, leaf.issuer.short());
+                }
+            }
+            Session::Gateway(gateway) => {
+                gateway.common.trust_generation = trust_generation;
+                let issuer = gateway.common.held.issuer.short();
+                env.live.gateway_holds(gateway.relay.index, gateway.epoch, trust_generation, issuer);
+            }
         }
         true
     }
 
-    /// True when a new certificate (`Some(true)`) or only a newer trust bundle (`Some(false)`) is needed, and was not
-    /// asked for of late.
-    pub fn needs(&mut self, trust_generation: u32, now: MonoNanos, unix: UnixMillis) -> Option<bool> {
+    /// A new certificate (`Some(true)`) or only a newer trust bundle (`Some(false)`) is needed, and was not asked for
+    /// of late.
+    pub fn needs(&mut self, wanted: Wanted, now: MonoNanos, unix: UnixMillis) -> Option<bool> {
         let common = self.common_mut()?;
-        let older = common.trust_generation != 0 && common.trust_generation < trust_generation;
-        common.dates.due(older, now, unix)
+        common.held.due(common.trust_generation, wanted, now, unix)
     }
 
     /// What was needed was told to nobody.
     pub fn not_taken(&mut self, now: MonoNanos) {
         if let Some(common) = self.common_mut() {
-            common.dates.not_taken(now);
+            common.held.not_taken(now);
         }
     }
 
@@ -335,7 +348,7 @@ impl Session {
 
     /// Looked at every few seconds: does it have to go, because of its certificate or its stream?
     pub fn look(&self, now: MonoNanos, unix: UnixMillis) -> Result<(), CloseCode> {
-        if self.common().is_some_and(|common| common.dates.not_after < unix) {
+        if self.common().is_some_and(|common| common.held.not_after < unix) {
             return Err(CloseCode::CertificateExpired);
         }
         let stalled = |since: MonoNanos| now.since(since) >= PARTIAL_FRAME_TIMEOUT;

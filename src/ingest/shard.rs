@@ -58,8 +58,8 @@ pub(super) struct ShardParts {
     pub pulse: Arc<Pulse>,
     pub tls: Arc<SharedTls>,
     pub interval_ms: Arc<std::sync::atomic::AtomicU32>,
-    /// Trust bundle that peers should use.
-    pub trust_generation: Arc<std::sync::atomic::AtomicU32>,
+    /// What peers should hold.
+    pub wanted: Arc<std::sync::Mutex<super::renewable::Wanted>>,
     /// Where peers are reported that need a new certificate or trust bundle.
     pub renewals: crossbeam::channel::Sender<Renewable>,
     pub log: PeerLog,
@@ -472,9 +472,9 @@ impl Shard {
                     }
                     None => super::connection::answer(reply, Err(super::ControlFailure::NotConnected)),
                 },
-                ShardCommand::Renewed { owner, leaf } => {
+                ShardCommand::Kept { owner, trust_generation, leaf } => {
                     if let Some(place) = self.find(owner.connection) {
-                        self.step(place, now, |conn, step| conn.renewed(leaf, step));
+                        self.step(place, now, |conn, step| conn.kept(trust_generation, leaf, step));
                     }
                 }
                 ShardCommand::Enrolled(verdict) => {

@@ -4,7 +4,7 @@
 //! An index is never given to another gateway while the process lives; a gateway that comes back gets its old
 //! one. Taking and releasing lock the gateway's own mutex: once a connection.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use dashmap::DashMap;
@@ -98,6 +98,8 @@ struct Gateway {
     reconnects: AtomicU32,
     replaced: AtomicU32,
     sensors: AtomicU32,
+    trust_generation: AtomicU32,
+    cert_issuer: AtomicU16,
     change: Mutex<()>,
 }
 
@@ -162,6 +164,8 @@ impl Gateways {
                         reconnects: AtomicU32::new(0),
                         replaced: AtomicU32::new(0),
                         sensors: AtomicU32::new(0),
+                        trust_generation: AtomicU32::new(0),
+                        cert_issuer: AtomicU16::new(0),
                         change: Mutex::new(()),
                     })
                 });
@@ -177,6 +181,8 @@ impl Gateways {
                 gateway.connected_since.store(0, Ordering::Relaxed);
                 gateway.reconnects.store(0, Ordering::Relaxed);
                 gateway.replaced.store(0, Ordering::Relaxed);
+                gateway.trust_generation.store(0, Ordering::Relaxed);
+                gateway.cert_issuer.store(0, Ordering::Relaxed);
             }
             gateway.sites.set(sites);
             gateway.registered.store(true, Ordering::Release);
@@ -264,6 +270,15 @@ impl Gateways {
         owns
     }
 
+    pub(super) fn holds(&self, index: GatewayIndex, epoch: u64, trust_generation: u32, issuer: u16) {
+        let Some(gateway) = self.get(index) else { return };
+        let _change = gateway.change.lock().unwrap_or_else(PoisonError::into_inner);
+        if gateway.epoch.load(Ordering::Relaxed) == epoch && gateway.owner.load(Ordering::Relaxed) != 0 {
+            gateway.trust_generation.store(trust_generation, Ordering::Relaxed);
+            gateway.cert_issuer.store(issuer, Ordering::Relaxed);
+        }
+    }
+
     /// A slot's newest heartbeat now comes by `to`, no longer by `from`.
     pub(super) fn sensor_moved(&self, from: Option<GatewayIndex>, to: Option<GatewayIndex>) {
         if let Some(gateway) = from.and_then(|from| self.get(from)) {
@@ -288,6 +303,8 @@ impl Gateways {
             replaced: gateway.replaced.load(Ordering::Relaxed),
             sensors: gateway.sensors.load(Ordering::Relaxed),
             sites: gateway.sites.list(),
+            trust_generation: gateway.trust_generation.load(Ordering::Relaxed),
+            cert_issuer: gateway.cert_issuer.load(Ordering::Relaxed),
         })
     }
 

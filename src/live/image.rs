@@ -204,10 +204,10 @@ fn restore_words(guard: &mut Guard<'_, WORDS>, mask: u64, stored: &[u8], shift: 
         };
         match word {
             words::MISC => guard.set(word, value & !words::MARK_HEARD | words::MARK_RESTORED),
-            // The gateway's index was the other process's; the certificate's end stays true. A connection
+            // The gateway's index was the other process's; the certificate stays true. A connection
             // that is there already has shown a newer one.
             words::GATEWAY_CERT if guard.get(words::OWNER) == 0 => {
-                guard.set(word, words::join(0, words::halves(value).1));
+                guard.set(word, words::with_gateway(value, 0));
             }
             words::GATEWAY_CERT => {}
             words::LAST_TRANSPORT => guard.set(word, value.max(guard.get(word))),

@@ -30,6 +30,8 @@ fn busy() -> Bench {
         b.send(&beat, 0, at(sequence * 10_000));
     }
     b.send(&Heartbeat { boot_id: 2, rx_packets: 9, ..b.beat(1) }, 0, at(100_000));
+    let Writer::Direct { epoch } = b.writer else { panic!("direct") };
+    assert!(b.live.renew(b.handle, epoch, UnixMillis(5_000), 0x7abc));
     b.live.set_verdict(b.handle.index, 5, 6);
     b.live.set_journalled(b.handle.index, 4);
     b
@@ -76,6 +78,7 @@ fn a_restarted_server_knows_what_the_one_before_knew() {
     );
     assert_eq!((is.window, is.window_expected, is.restarts), (was.window, was.window_expected, was.restarts));
     assert_eq!((is.jitter_ms, is.cert_not_after), (was.jitter_ms, was.cert_not_after));
+    assert_eq!((is.cert_issuer, was.cert_issuer), (0x7abc, 0x7abc));
     assert!(is.facts.muted, "facts are the register's");
     assert!(!is.connected && !is.heard_since_start && is.owner.is_none());
     assert_eq!(new.verdict(handle.index), old.live.verdict(old.handle.index));

@@ -108,8 +108,8 @@ impl LiveState {
         let gateway_cert = guard.get(words::GATEWAY_CERT);
         let before = gateway_of(gateway_cert);
         if before != via {
-            let (_, cert) = words::halves(gateway_cert);
-            guard.set(words::GATEWAY_CERT, words::join(via.map_or(0, |index| index.0 + 1), cert));
+            let via_plus_one = via.map_or(0, |index| index.0 + 1);
+            guard.set(words::GATEWAY_CERT, words::with_gateway(gateway_cert, via_plus_one));
             self.gateways.sensor_moved(before, via);
         }
         chunk.heads[place].last_heartbeat.store(step.news(), Ordering::Relaxed);

@@ -72,6 +72,7 @@ pub(super) fn build(
         owner,
         via_gateway: gateway_of(word[words::GATEWAY_CERT]),
         cert_not_after: not_after(word[words::GATEWAY_CERT]),
+        cert_issuer: words::issuer(word[words::GATEWAY_CERT]),
         restarts: misc as u32,
         recent_restarts: ring(words::RESTART_RING, |place| word[place]),
         boots_overlap: misc & words::MARK_OVERLAP != 0,

@@ -185,7 +185,7 @@ impl LiveState {
             // Stragglers of an older boot come over the older connection, which is refused from here on. What
             // comes over this one is the truth, also when an earlier boot is back (one key in two machines).
             guard.set(words::BOOT_BEFORE, 0);
-            guard.set(words::GATEWAY_CERT, words::join(0, not_after_word(cert_not_after)));
+            guard.set(words::GATEWAY_CERT, words::with_cert(0, not_after_word(cert_not_after), 0));
             guard.set(words::LAST_TRANSPORT, guard.get(words::LAST_TRANSPORT).max(now.0));
             let (mut reconnects, mut replacements) = words::halves(guard.get(words::RECONNECTS_REPLACED));
             if epoch > 1 {
@@ -206,13 +206,15 @@ impl LiveState {
         Ok(taken)
     }
 
-    /// The owner of the slot has another certificate. `false`: it does not own the slot any more.
-    pub fn renew(&self, handle: SlotHandle, epoch: u64, cert_not_after: UnixMillis) -> bool {
+    /// The owner of the slot has this certificate, signed by who has this mark (15 bits; zero: not known). `false`: it
+    /// does not own the slot any more.
+    pub fn renew(&self, handle: SlotHandle, epoch: u64, cert_not_after: UnixMillis, issuer: u16) -> bool {
         let renewed = self.patiently(handle, |_, _, guard| {
             let owns = owns(guard, epoch);
             if owns {
-                let (gateway, _) = words::halves(guard.get(words::GATEWAY_CERT));
-                guard.set(words::GATEWAY_CERT, words::join(gateway, not_after_word(cert_not_after)));
+                let before = guard.get(words::GATEWAY_CERT);
+                let after = words::with_cert(before, not_after_word(cert_not_after), issuer);
+                guard.set(words::GATEWAY_CERT, after);
             }
             owns
         });
@@ -392,6 +394,11 @@ impl LiveState {
         self.gateways.version(index)
     }
 
+    /// A gateway that is connected holds this trust bundle and a certificate by who has this mark; zero: not known.
+    pub fn gateway_holds(&self, index: GatewayIndex, epoch: u64, trust_generation: u32, issuer: u16) {
+        self.gateways.holds(index, epoch, trust_generation, issuer);
+    }
+
     /// A gateway connected.
     pub fn gateway_take(&self, index: GatewayIndex, owner: OwnerRef, now: MonoNanos) -> Result<Taken, Stale> {
         self.gateways.take(index, owner, now).ok_or(Stale)
@@ -455,7 +462,7 @@ fn not_after_word(at: UnixMillis) -> u32 {
 }
 
 pub(super) fn gateway_of(word: u64) -> Option<GatewayIndex> {
-    (word as u32).checked_sub(1).map(GatewayIndex)
+    words::gateway_plus_one(word).checked_sub(1).map(GatewayIndex)
 }
 
 pub(super) fn id_words(id: SensorId) -> (u64, u64) {

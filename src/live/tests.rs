@@ -448,9 +448,13 @@ fn a_gateway_speaks_for_its_sites_while_the_sensor_has_no_connection() {
     let via = Writer::Gateway(index);
     assert_eq!(observe(&b.live, b.handle, via, &b.beat(1), 0, at(0)), Observed::NotOwner);
     let Writer::Direct { epoch } = b.writer else { panic!("direct") };
+    assert!(b.live.renew(b.handle, epoch, UnixMillis(7_000), 0x7fff));
     b.live.release(b.handle, epoch, at(0));
+    assert!(!b.live.renew(b.handle, epoch, UnixMillis(9_000), 1), "it owns it no more");
     assert_eq!(observe(&b.live, b.handle, via, &b.beat(1), 0, at(0)), Observed::Current);
+    let certificate = |seen: &Snapshot| (seen.cert_not_after, seen.cert_issuer);
     assert_eq!(b.see().via_gateway, Some(index));
+    assert_eq!(certificate(&b.see()), (Some(UnixMillis(7_000)), 0x7fff), "of its own last connection");
     let taken = b.live.gateway_take(index, OWNER, at(0)).expect("registered");
     assert!(b.live.gateway_seen(index, taken.epoch, at(9)));
     let seen = b.live.gateway_snapshot(index).expect("registered");
@@ -458,6 +462,7 @@ fn a_gateway_speaks_for_its_sites_while_the_sensor_has_no_connection() {
     assert_eq!(seen.sites, sites);
     b.live.take(b.handle, OTHER, UnixMillis(0), at(10)).expect("fresh");
     assert_eq!(b.see().via_gateway, None);
+    assert_eq!(b.see().cert_issuer, 0, "not known until it is said");
     assert_eq!(b.live.gateway_snapshot(index).map(|seen| seen.sensors), Some(0));
     let version = b.live.gateway_version(index);
     assert!(b.live.set_gateway_sites(index, &[SiteIndex(40)]));

@@ -378,6 +378,8 @@ pub struct Snapshot {
     pub via_gateway: Option<GatewayIndex>,
     /// End of its certificate, to the second, as its last connection showed it.
     pub cert_not_after: Option<UnixMillis>,
+    /// Mark of who signed it; zero: not known.
+    pub cert_issuer: u16,
 
     /// Starts after the first one seen.
     pub restarts: u32,
@@ -468,4 +470,8 @@ pub struct GatewaySnapshot {
     pub sensors: u32,
     /// Sites that it may speak for.
     pub sites: Vec<SiteIndex>,
+    /// Generation of the trust bundle that it said to hold; zero: not known since this process started.
+    pub trust_generation: u32,
+    /// Mark of who signed its certificate, as its last connection showed it; zero: not known.
+    pub cert_issuer: u16,
 }

@@ -34,7 +34,8 @@ pub(super) const DROPS_JITTER: usize = 42;
 /// Restarts (bits 0-31), expected heartbeats in the window (32-39), heartbeats in this offset group
 /// (40-47), `MARK_*` (48-51), seconds that the newest heartbeat may have waited to be read (52-63).
 pub(super) const MISC: usize = 43;
-/// Gateway index + 1 (low half), end of certificate in Unix seconds (high half); zero = none.
+/// Gateway index + 1 (bits 0-16), mark of who signed the certificate (17-31), end of the certificate in Unix seconds
+/// (high half); zero = none, or not known.
 pub(super) const GATEWAY_CERT: usize = 44;
 pub(super) const STAGE_SINCE: usize = 45;
 /// Boot id before the one in the body.
@@ -85,6 +86,36 @@ const _: () = assert!(offset_of!(ArchivedHeartbeat, boot_id) == 16);
 const _: () = assert!(offset_of!(ArchivedHeartbeat, interval_ms).is_multiple_of(8));
 const _: () = assert!(offset_of!(ArchivedHeartbeat, rx_packets).is_multiple_of(8));
 const _: () = assert!(size_of::<super::slot::Slot<WORDS>>() == 512);
+
+/// The bits of [`GATEWAY_CERT`] that hold the gateway, and the mark after them.
+const GATEWAY_BITS: u32 = 17;
+const GATEWAY_MASK: u64 = (1 << GATEWAY_BITS) - 1;
+const ISSUER_MASK: u64 = 0x7fff;
+
+const _: () = assert!(crate::limits::GATEWAYS_MAX as u64 <= GATEWAY_MASK);
+const _: () = assert!(GATEWAY_BITS + ISSUER_MASK.count_ones() == 32);
+
+/// The gateway in a word that has one.
+#[inline]
+pub(super) const fn gateway_plus_one(gateway_cert: u64) -> u32 {
+    (gateway_cert & GATEWAY_MASK) as u32
+}
+
+/// Who signed the certificate; zero: not known.
+pub(super) const fn issuer(gateway_cert: u64) -> u16 {
+    (gateway_cert >> GATEWAY_BITS & ISSUER_MASK) as u16
+}
+
+/// The same certificate with another gateway.
+#[inline]
+pub(super) const fn with_gateway(gateway_cert: u64, plus_one: u32) -> u64 {
+    gateway_cert & !GATEWAY_MASK | plus_one as u64 & GATEWAY_MASK
+}
+
+/// The same gateway with another certificate.
+pub(super) const fn with_cert(gateway_cert: u64, not_after: u32, issuer: u16) -> u64 {
+    gateway_cert & GATEWAY_MASK | (issuer as u64 & ISSUER_MASK) << GATEWAY_BITS | (not_after as u64) << 32
+}
 
 const WAITED_SHIFT: u32 = 52;
 /// This, and anything longer.
@@ -144,4 +175,20 @@ pub(super) fn floats(word: u64) -> (f32, f32) {
 
 pub(super) fn join_floats(low: f32, high: f32) -> u64 {
     join(low.to_bits(), high.to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_and_a_certificate_share_a_word_and_do_not_touch() {
+        let last = crate::limits::GATEWAYS_MAX as u32;
+        let word = with_gateway(with_cert(0, u32::MAX, 0x7fff), last);
+        assert_eq!((gateway_plus_one(word), issuer(word), halves(word).1), (last, 0x7fff, u32::MAX));
+        let word = with_cert(word, 0, 0);
+        assert_eq!((gateway_plus_one(word), issuer(word), halves(word).1), (last, 0, 0));
+        let word = with_gateway(with_cert(word, 7, 1), 0);
+        assert_eq!((gateway_plus_one(word), issuer(word), halves(word).1), (0, 1, 7));
+    }
 }

@@ -21,6 +21,10 @@ pub enum Loss {
     Reset,
     /// Nothing came from the server for too long.
     TimedOut,
+    /// The server's certificate leads to none of our roots.
+    UnknownServer,
+    /// The server says so of our certificate.
+    UnknownToServer,
     /// The handshake or the transport failed; the text says how.
     Transport(String),
     /// The server's address could not be found or used.
@@ -38,6 +42,12 @@ impl fmt::Display for Loss {
             }
             Loss::Reset => f.write_str("the server was restarted"),
             Loss::TimedOut => f.write_str("no answer from the server"),
+            Loss::UnknownServer => f.write_str(
+                "the server's certificate leads to no root that is known here: another server answers, or its root was replaced while this sensor was off (then activate it anew)",
+            ),
+            Loss::UnknownToServer => f.write_str(
+                "the server does not know the root of our certificate: it is another server, or the root was retired (then activate this sensor anew)",
+            ),
             Loss::Transport(text) => write!(f, "connection failed: {text}"),
             Loss::Address(text) => write!(f, "the server's address can't be used: {text}"),
             Loss::Ourselves => f.write_str("closed by ourselves"),
@@ -56,6 +66,11 @@ impl From<ConnectionError> for Loss {
             ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == 0x12d => {
                 Loss::Closed(CloseCode::CertificateExpired)
             }
+            // And 48 is unknown_ca.
+            ConnectionError::ConnectionClosed(close) if u64::from(close.error_code) == 0x130 => {
+                Loss::UnknownToServer
+            }
+            ConnectionError::TransportError(error) if u64::from(error.code) == 0x130 => Loss::UnknownServer,
             ConnectionError::Reset => Loss::Reset,
             ConnectionError::TimedOut => Loss::TimedOut,
             ConnectionError::LocallyClosed => Loss::Ourselves,

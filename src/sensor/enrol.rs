@@ -87,13 +87,14 @@ fn text(code: u32) -> &'static str {
 
 fn advice(loss: &Loss) -> &'static str {
     let text = match loss {
+        Loss::UnknownServer => {
+            return "this is not the server that made the activation file: check the address, or download another file";
+        }
         Loss::Transport(text) => text.to_ascii_lowercase(),
         _ => String::new(),
     };
     if text.contains("expired") || text.contains("not valid yet") || text.contains("notvalidyet") {
         "by this host's clock the server's certificate is out of date: set the clock (NTP) and try again"
-    } else if text.contains("unknownissuer") || text.contains("unknown issuer") {
-        "this is not the server that made the activation file: check the address, or download another file"
     } else if text.contains("name") {
         "the server has another name: check `server_name`"
     } else {

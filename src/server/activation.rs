@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::current::CurrentAuthority;
 use super::fleet::{CommandError, FleetService};
 use crate::fleet::{Activation, Actor, Batch, Change, Command, Register, Sensor, TokenHash};
 use crate::identity::{
-    ActivationError, ActivationFile, ActivationResponse, Authority, AuthorityError, file_name, sha256,
-    to_base64url,
+    ActivationError, ActivationFile, ActivationResponse, AuthorityError, file_name, sha256, to_base64url,
 };
 use crate::limits::ACTIVATION_LIFE;
 use crate::live::SensorType;
@@ -113,7 +113,7 @@ impl IssueError {
 /// Makes activation files and takes responses.
 pub struct Activations {
     fleet: Arc<FleetService>,
-    authority: Arc<Authority>,
+    authority: Arc<CurrentAuthority>,
     endpoints: Endpoints,
     drift_max: Duration,
 }
@@ -122,7 +122,7 @@ impl Activations {
     /// Over this register and authority, for sensors that find the server there.
     pub fn new(
         fleet: Arc<FleetService>,
-        authority: Arc<Authority>,
+        authority: Arc<CurrentAuthority>,
         endpoints: Endpoints,
         drift_max: Duration,
     ) -> Activations {
@@ -195,6 +195,7 @@ impl Activations {
             )
         };
         let generation = sensor.more.activation.as_ref().map_or(1, |activation| activation.generation);
+        let authority = self.authority.get();
         let file = ActivationFile {
             sensor: sensor.id,
             name: sensor.name.to_string(),
@@ -204,14 +205,14 @@ impl Activations {
             servers: self.endpoints.servers.clone(),
             enrol: self.endpoints.enrol.clone(),
             server_name: self.endpoints.server_name.clone(),
-            trust: self.authority.trust_pem().to_owned(),
+            trust: authority.trust_pem().to_owned(),
             token,
             issued_at: now,
             expires_at,
             generation,
         };
         let name = format!("{}-activation.json", name_in_headers(&sensor.name));
-        let bytes = self.authority.sign_file(&name, ActivationFile::MEDIA_TYPE, &file.payload(), now)?;
+        let bytes = authority.sign_file(&name, ActivationFile::MEDIA_TYPE, &file.payload(), now)?;
         Ok(IssuedFile { sensor: sensor.id, name, bytes, expires_at, generation })
     }
 

@@ -1,8 +1,8 @@
 //! Certificates and trust bundles of connected peers, renewed while they are connected.
 //!
-//! A shard that looks at its sessions now and then reports those of whose certificate less than a third is left, or
-//! that still use an older trust bundle ([`Renewable`]). This thread takes a bounded number of them at a time through
-//! one exchange: the peer is asked for a request, its certificate is signed, the register takes the serial durably,
+//! A shard that looks at its sessions now and then reports those of whose certificate less than a third is left or
+//! which another authority signed, and those that still use an older trust bundle ([`Renewable`]). This thread takes a
+//! bounded number of them at a time through one exchange: the peer is asked for a request, its certificate is signed, the register takes the serial durably,
 //! the peer gets the certificate, and only when it says that it has kept it, its shard takes the new dates. The
 //! connection stays; the new certificate is shown with the next one.
 //!
@@ -20,7 +20,7 @@ use super::enrolment::Refused;
 use super::grants::Grants;
 use super::stop::StopSignal;
 use crate::control::ConnectedControl;
-use crate::identity::Signed;
+use crate::identity::{Authority, Signed};
 use crate::ingest::{ControlFailure, Ingest, Renewable, ShardCommand};
 use crate::limits::{CONTROL_TIMEOUT, RENEWALS_AT_ONCE};
 use crate::time::Clock;
@@ -63,8 +63,11 @@ impl CertRenewalThread {
     }
 
     fn round(&self, peers: Vec<Renewable>) {
+        // One bundle for the whole round. Should the authority change meanwhile, the peer is told again.
+        let authority = &*self.grants.authority.get();
         let (renew, only_trust): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| peer.certificate);
-        let bundles = only_trust.into_iter().map(|peer| (self.say(&peer, self.certificate(None)), peer));
+        let bundles =
+            only_trust.into_iter().map(|peer| (self.say(&peer, certificate(authority, None)), peer));
         let bundles: Vec<_> = bundles.collect();
         let asked: Vec<_> = renew
             .into_iter()
@@ -75,24 +78,19 @@ impl CertRenewalThread {
             if let Some(FromSensor::Csr { csr, .. }) = self.hear(waiting, &peer)
                 && let Some(signed) = self.grant(&peer, &csr)
             {
-                given.push((self.say(&peer, self.certificate(Some(&signed.chain_pem))), peer, signed));
+                let message = certificate(authority, Some(&signed.chain_pem));
+                given.push((self.say(&peer, message), peer, signed));
             }
         }
         for (waiting, peer, signed) in given {
             if let Some(FromSensor::Done { .. }) = self.hear(waiting, &peer) {
-                self.taken(&peer, &signed);
+                self.kept(authority, &peer, Some(&signed));
             }
         }
         for (waiting, peer) in bundles {
-            self.hear(waiting, &peer);
-        }
-    }
-
-    fn certificate(&self, chain: Option<&str>) -> ToSensor {
-        ToSensor::Certificate {
-            of: NO_OPERATION,
-            chain_pem: chain.map(str::to_owned),
-            trust_pem: Some(self.grants.authority.trust_pem().to_owned()),
+            if let Some(FromSensor::Done { .. }) = self.hear(waiting, &peer) {
+                self.kept(authority, &peer, None);
+            }
         }
     }
 
@@ -127,17 +125,31 @@ impl CertRenewalThread {
         granted.inspect_err(told).ok()
     }
 
-    /// The peer keeps it: its session goes by the new dates.
-    fn taken(&self, peer: &Renewable, signed: &Signed) {
-        let Ok(leaf) = CertificateDer::from_pem_slice(signed.chain_pem.as_bytes()) else { return };
-        let command = ShardCommand::Renewed { owner: peer.owner, leaf: Box::from(leaf.as_ref()) };
+    /// The peer keeps the bundle, and its certificate: its session goes by them.
+    fn kept(&self, authority: &Authority, peer: &Renewable, signed: Option<&Signed>) {
+        let leaf = signed.and_then(|signed| CertificateDer::from_pem_slice(signed.chain_pem.as_bytes()).ok());
+        let command = ShardCommand::Kept {
+            owner: peer.owner,
+            trust_generation: authority.trust().generation,
+            leaf: leaf.map(|leaf| Box::from(leaf.as_ref())),
+        };
         match self.ingest.post(usize::from(peer.owner.shard), command) {
             Ok(()) => {
-                tracing::info!(peer = %peer.leaf.identity, serial = %signed.leaf.serial, "certificate renewed");
+                if let Some(signed) = signed {
+                    tracing::info!(peer = %peer.leaf.identity, serial = %signed.leaf.serial, "certificate renewed");
+                }
             }
             Err(error) => {
-                tracing::warn!(peer = %peer.leaf.identity, %error, "renewed, but the connection ends with the old certificate");
+                tracing::warn!(peer = %peer.leaf.identity, %error, "renewed, but its connection does not know");
             }
         }
+    }
+}
+
+fn certificate(authority: &Authority, chain: Option<&str>) -> ToSensor {
+    ToSensor::Certificate {
+        of: NO_OPERATION,
+        chain_pem: chain.map(str::to_owned),
+        trust_pem: Some(authority.trust_pem().to_owned()),
     }
 }

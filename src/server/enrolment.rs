@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempts::Attempts;
+use super::current::CurrentAuthority;
 use super::fleet::FleetService;
 use super::grants::{Grants, peer};
 use crate::fleet::{Attempt, Command, Credential, Sensor, TokenHash};
-use crate::identity::{Authority, Leaf, PeerIdentity, Signed, sha256, verify_claim};
+use crate::identity::{Leaf, PeerIdentity, Signed, sha256, verify_claim};
 use crate::ingest::EnrolJudge;
 use crate::live::{Lifecycle, SensorType};
 use crate::time::UnixMillis;
@@ -37,7 +38,7 @@ pub(super) type Refused = (EnrolRefusal, String);
 /// The judge.
 pub struct Enrolment {
     fleet: Arc<FleetService>,
-    authority: Arc<Authority>,
+    authority: Arc<CurrentAuthority>,
     grants: Arc<Grants>,
     rules: CertificateRules,
     attempts: Attempts,
@@ -92,7 +93,7 @@ impl Enrolment {
     ) -> Result<EnrolAnswer, (Option<SensorId>, Refused)> {
         let (chain, csr, clock, signature) = request;
         let statement = renewal_statement(csr, clock);
-        let leaf = verify_claim(chain, &statement, signature, self.authority.trust(), now)
+        let leaf = verify_claim(chain, &statement, signature, self.authority.get().trust(), now)
             .map_err(|error| (None, (EnrolRefusal::UnknownIdentity, error.to_string())))?;
         let id = match leaf.identity {
             PeerIdentity::Sensor(id) => Some(id),
@@ -131,11 +132,12 @@ impl Enrolment {
     }
 
     fn enrolled(&self, id: [u8; 16], signed: Signed) -> EnrolAnswer {
+        let authority = self.authority.get();
         EnrolAnswer::Enrolled {
             id,
             chain_pem: signed.chain_pem,
-            trust_pem: self.authority.trust_pem().to_owned(),
-            trust_generation: self.authority.trust().generation,
+            trust_pem: authority.trust_pem().to_owned(),
+            trust_generation: authority.trust().generation,
         }
     }
 

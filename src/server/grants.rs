@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::current::CurrentAuthority;
 use super::enrolment::{CertificateRules, Refused, credential};
 use super::fleet::{CommandError, FleetService};
 use crate::fleet::{Actor, ActorKind, Command, RefusalCode, Register, TokenHash};
-use crate::identity::{Authority, Leaf, PeerIdentity, Revocations, Signed};
+use crate::identity::{Leaf, PeerIdentity, Revocations, Signed};
 use crate::limits::CERTIFICATE_BACKDATE;
 use crate::live::Lifecycle;
 use crate::time::UnixMillis;
@@ -21,7 +22,7 @@ use crate::wire::id::SensorId;
 /// Signs, and has the register take it.
 pub(super) struct Grants {
     pub fleet: Arc<FleetService>,
-    pub authority: Arc<Authority>,
+    pub authority: Arc<CurrentAuthority>,
     pub revocations: Arc<Revocations>,
     pub rules: CertificateRules,
 }
@@ -78,6 +79,7 @@ impl Grants {
 
     fn sign(&self, csr: &[u8], identity: PeerIdentity, now: UnixMillis) -> Result<Signed, Refused> {
         self.authority
+            .get()
             .sign_csr(csr, identity, self.rules.life, now)
             .map_err(|error| (EnrolRefusal::BadCsr, error.to_string()))
     }
@@ -163,7 +165,7 @@ impl From<CommandError> for Refused {
 mod tests {
     use super::*;
     use crate::fleet::Batch;
-    use crate::identity::{ClientKey, sha256};
+    use crate::identity::{Authority, ClientKey, sha256};
     use crate::limits::{ACTIVATION_REPEAT, GRANT_SPAN_SHARE, GRANTS_AT_ONCE};
     use crate::live::SensorType;
     use crate::server::enlist::Enlistment;
@@ -187,6 +189,7 @@ mod tests {
             let revocations = Arc::new(Revocations::open(dir.path()).expect("a list"));
             fleet.revoke_through(Arc::clone(&revocations));
             let rules = CertificateRules { life: 30 * DAY, grace: 90 * DAY, drift_max: DAY };
+            let authority = CurrentAuthority::new(dir.path().to_owned(), authority);
             let (fleet, authority) = (Arc::new(fleet), Arc::new(authority));
             let grants = Grants { fleet, authority, revocations, rules };
             let rig = Rig { grants, sensor: SensorId::from_number(1), _dir: dir };

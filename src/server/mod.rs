@@ -17,12 +17,15 @@ pub mod attempts;
 mod backups;
 mod cert_renewal;
 mod checkpoint;
+mod configured;
+pub mod current;
 pub mod data;
 pub mod enlist;
 pub mod enrolment;
 pub mod fleet;
 mod grants;
 mod historian;
+mod holders;
 mod journal;
 mod known;
 mod probe;
@@ -50,11 +53,14 @@ pub use sweeper::{Board, Judge, Totals};
 use activation::{Activations, Endpoints};
 use cert_renewal::CertRenewalThread;
 use checkpoint::CheckpointThread;
+use configured::{certificate_rules, ingest_config};
+use current::{CurrentAuthority, wanted};
 use data::{DataDir, DataError};
-use enrolment::{CertificateRules, Enrolment};
+use enrolment::Enrolment;
 use fleet::{CommandError, Defaults, Desired, FleetService, NoRoom};
 use grants::Grants;
 use historian::HistoryThread;
+use holders::{Holders, HoldersThread};
 use journal::JournalThread;
 use known::{restore, versions};
 use probe::{ProbeThread, StoreProbe};
@@ -70,8 +76,8 @@ use crate::export::{Figures, Source};
 use crate::fleet::{Actor, Batch, Command, Role};
 use crate::health::{Engine, Policy};
 use crate::http::{Http, HttpError};
-use crate::identity::{Authority, FileError, Keys, Revocations, ServerTls, ServerTlsError};
-use crate::ingest::{DrainPlan, InboxError, Ingest, IngestConfig, IngestError, IngestParts, RegisterCheck};
+use crate::identity::{Authority, AuthorityError, FileError, Keys, Revocations, ServerTls, ServerTlsError};
+use crate::ingest::{DrainPlan, InboxError, Ingest, IngestError, IngestParts, RegisterCheck};
 use crate::limits::TRANSITIONS_QUEUE;
 use crate::live::LiveState;
 use crate::store::{Store, StoreError};
@@ -89,6 +95,9 @@ pub enum StartError {
     /// Keys or revocations.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The certificate authority, at a reload.
+    #[error("{0}; the authority in use stays")]
+    Authority(#[from] AuthorityError),
     /// More is registered than live state has room for.
     #[error(transparent)]
     Full(#[from] NoRoom),
@@ -135,7 +144,7 @@ impl StartError {
 pub struct Server {
     config: Config,
     clock: SystemClock,
-    authority: Arc<Authority>,
+    authority: Arc<CurrentAuthority>,
     keys: Arc<Keys>,
     revocations: Arc<Revocations>,
     store: Arc<Store>,
@@ -186,9 +195,10 @@ impl Server {
             fleet: Arc::clone(&fleet),
         });
 
-        let authority = Arc::new(authority);
         let tls =
             ServerTls::build(&authority, &keys, &config.ingest.server_names, Arc::clone(&shared_clock))?;
+        let wanted = wanted(&authority);
+        let authority = Arc::new(CurrentAuthority::new(config.data_dir.clone(), authority));
         let rules = certificate_rules(&config);
         let grants = Arc::new(Grants {
             fleet: Arc::clone(&fleet),
@@ -279,7 +289,7 @@ impl Server {
             clock: Arc::clone(&shared_clock),
             stop: stop_rest.clone(),
         };
-        ingest.set_trust_generation(authority.trust().generation);
+        ingest.want(wanted);
         let cert_renewal = CertRenewalThread {
             due: ingest.renewals(),
             grants,
@@ -291,8 +301,20 @@ impl Server {
         let folder = config.backup.dir.clone().unwrap_or_else(|| config.data_dir.join("backups"));
         let backups =
             Backups::new(&folder, config.backup.keep, clock, Arc::clone(&store), Arc::clone(&fleet));
+        let holders = Arc::new(Holders::default());
+        let holders_thread = HoldersThread {
+            live: Arc::clone(&live),
+            fleet: Arc::clone(&fleet),
+            authority: Arc::clone(&authority),
+            grace: rules.grace,
+            data: config.data_dir.clone(),
+            holders: Arc::clone(&holders),
+            clock: Arc::clone(&shared_clock),
+            stop: stop_rest.clone(),
+        };
         let view = Arc::new(View {
             clock,
+            holders,
             cadence: config.health.cadence,
             sensors_max: config.store.sensors_max,
             names: config.ingest.server_names.clone(),
@@ -324,6 +346,7 @@ impl Server {
             spawn("history", move || history.run())?,
             spawn("renewal", move || renewal.run())?,
             spawn("cert-renewal", move || cert_renewal.run())?,
+            spawn("holders", move || holders_thread.run())?,
             spawn("probe", move || probe.run())?,
         ];
         Ok(Server {
@@ -406,9 +429,9 @@ impl Server {
         &self.activations
     }
 
-    /// Signs certificates.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
+    /// Signs certificates, as it is now: a reload may replace it.
+    pub fn authority(&self) -> Arc<Authority> {
+        self.authority.get()
     }
 
     /// Live state.
@@ -483,16 +506,20 @@ impl Server {
         &self.history_stats
     }
 
-    /// Reads revocations and the server's certificate again: new handshakes use them, connections that came with
-    /// a revoked certificate are closed, the others stay.
+    /// Reads revocations, the authority and the server's certificate again: new handshakes use them, connections that
+    /// came with a revoked certificate are closed, the others stay, and are brought to what the authority wants of them.
     pub fn reload(&self) -> Result<(), StartError> {
         self.revocations.reload()?;
         // First, whatever becomes of the rest; and all of them, so that a reload mends what an earlier one left.
         let closed = self.ingest.revoke(self.revocations.serials());
         self.keys.rotate_due()?;
         let names = &self.config.ingest.server_names;
-        let tls = ServerTls::build(&self.authority, &self.keys, names, Arc::new(self.clock))?;
+        let authority = self.authority.read(self.clock.unix())?;
+        let tls = ServerTls::build(&authority, &self.keys, names, Arc::new(self.clock))?;
         self.ingest.reload_tls(&tls)?;
+        // After that: who comes back with what it gets now has to be understood.
+        self.authority.replace(Arc::clone(&authority));
+        self.ingest.want(wanted(&authority));
         self.http.reload()?;
         closed.map_err(StartError::Revoke)
     }
@@ -542,27 +569,6 @@ fn join(thread: Option<JoinHandle<()>>) {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(StartError::Thread)
-}
-
-fn ingest_config(config: &Config) -> IngestConfig {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    IngestConfig {
-        listen: config.ingest.listen,
-        enrol_listen: config.ingest.enrol_listen,
-        shards: if config.ingest.shards == 0 { cores } else { config.ingest.shards },
-        connections_per_shard: config.ingest.connections_per_shard,
-        receive_buffer_bytes: config.ingest.receive_buffer_bytes,
-        interval: Some(config.ingest.interval),
-    }
-}
-
-fn certificate_rules(config: &Config) -> CertificateRules {
-    let identity = &config.identity;
-    CertificateRules {
-        life: identity.certificate_life,
-        grace: identity.renewal_grace,
-        drift_max: identity.clock_drift_max,
-    }
 }
 
 /// Deleted and changed peers lose their connection, wherever it is.

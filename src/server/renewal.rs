@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::current::CurrentAuthority;
 use super::stop::StopSignal;
-use crate::identity::{Authority, Keys, ServerTls};
+use crate::identity::{Keys, ServerTls};
 use crate::ingest::Ingest;
 use crate::time::Clock;
 
@@ -17,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(3_600);
 /// The thread's parts.
 pub struct RenewalThread {
     /// Makes the server's certificate.
-    pub authority: Arc<Authority>,
+    pub authority: Arc<CurrentAuthority>,
     /// Ticket keys.
     pub keys: Arc<Keys>,
     /// Names that the certificate is good for.
@@ -55,7 +56,7 @@ impl RenewalThread {
 
     /// The certificate to be served now; a new one when the old one nears its end.
     fn leaf(&self) -> Option<Vec<u8>> {
-        match self.authority.server_certificate(&self.names, self.clock.unix()) {
+        match self.authority.get().server_certificate(&self.names, self.clock.unix()) {
             Ok(certificate) => certificate.chain.first().map(|leaf| leaf.to_vec()),
             Err(error) => {
                 tracing::error!(%error, "the server's certificate can't be renewed");
@@ -65,7 +66,8 @@ impl RenewalThread {
     }
 
     fn publish(&self) -> bool {
-        let tls = ServerTls::build(&self.authority, &self.keys, &self.names, Arc::clone(&self.clock));
+        let authority = self.authority.get();
+        let tls = ServerTls::build(&authority, &self.keys, &self.names, Arc::clone(&self.clock));
         let published = tls
             .map_err(|error| error.to_string())
             .and_then(|tls| self.ingest.reload_tls(&tls).map_err(|error| error.to_string()));

@@ -8,9 +8,11 @@ use std::time::Duration;
 use super::activation::{Activations, IssueError, IssuedFile};
 use super::backups::Backups;
 use super::checkpoint::CheckpointStats;
+use super::current::CurrentAuthority;
 use super::enrolment::Enrolment;
 use super::fleet::{CommandError, FleetService, Number, Numbers};
 use super::historian::HistoryStats;
+use super::holders::Holders;
 use super::journal::JournalStats;
 use super::probe::StoreProbe;
 use super::sweeper::{Board, Judge, LISTENER_SILENT};
@@ -25,7 +27,7 @@ use crate::http::{
     Applied, AppliedNumber, ApplyError, Backend, BackupFault, Expect, IssuedActivation, MadeBackup, Problem,
     Reached, RefusedEnrolment,
 };
-use crate::identity::{ActivationResponse, Authority, FileSigner, Keys};
+use crate::identity::{ActivationResponse, FileSigner, Keys};
 use crate::ingest::Ingest;
 use crate::live::{LiveState, SiteIndex, Snapshot};
 use crate::store::{BackupFile, BackupName, Store, StoreError};
@@ -52,7 +54,7 @@ pub struct View {
     /// The register.
     pub fleet: Arc<FleetService>,
     /// Signs files.
-    pub authority: Arc<Authority>,
+    pub authority: Arc<CurrentAuthority>,
     /// Makes activation files.
     pub activations: Arc<Activations>,
     /// Makes backups.
@@ -77,6 +79,8 @@ pub struct View {
     pub checkpoint: Arc<CheckpointStats>,
     /// What history tells of itself.
     pub history: Arc<HistoryStats>,
+    /// Who holds what of the authority.
+    pub holders: Arc<Holders>,
     /// A planned stop has begun.
     pub draining: Arc<AtomicBool>,
 }
@@ -108,6 +112,7 @@ impl Source for View {
                 gateways: self.live.gateways(),
                 gateways_refused: self.live.gateways_refused(),
             },
+            trust: self.holders.figures(),
             http: HttpFigures::default(),
             process: ProcessFigures::now(),
             readiness: self.readiness(),
@@ -247,7 +252,7 @@ impl Backend for View {
 
     fn begin_signature(&self, name: &str, media_type: &str) -> Result<FileSigner, String> {
         let position = self.fleet.position().to_string();
-        let begun = self.authority.begin_signature(name, media_type, position, self.clock.unix());
+        let begun = self.authority.get().begin_signature(name, media_type, position, self.clock.unix());
         begun.map_err(|error| error.to_string())
     }
 

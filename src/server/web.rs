@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::current::CurrentAuthority;
 use crate::config::{self, Config, TlsMode};
 use crate::http::{Certificate, CertificateSource, HttpConfig, HttpError, OidcConfig, SignInConfig};
-use crate::identity::Authority;
 use crate::time::{Clock, SystemClock};
 
 /// The HTTP side's configuration.
 pub fn http_config(
     config: &Config,
-    authority: &Arc<Authority>,
+    authority: &Arc<CurrentAuthority>,
     clock: SystemClock,
 ) -> Result<HttpConfig, HttpError> {
     let http = &config.http;
@@ -38,7 +38,7 @@ pub fn http_config(
 /// Where the certificate of HTTPS comes from; none = plain HTTP.
 fn certificate_source(
     config: &Config,
-    authority: &Arc<Authority>,
+    authority: &Arc<CurrentAuthority>,
     clock: SystemClock,
 ) -> Option<CertificateSource> {
     let (http, names) = (&config.http, config.ingest.server_names.clone());
@@ -46,7 +46,7 @@ fn certificate_source(
         (TlsMode::Own, ..) => {
             let authority = Arc::clone(authority);
             Some(Arc::new(move || {
-                let own = authority.server_certificate(&names, clock.unix());
+                let own = authority.get().server_certificate(&names, clock.unix());
                 let own = own.map_err(|error| error.to_string())?;
                 Ok(Certificate { chain: own.chain, key: own.key })
             }))

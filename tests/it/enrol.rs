@@ -11,3 +11,5 @@ mod life;
 mod renewal;
 #[path = "enrol/revocation.rs"]
 mod revocation;
+#[path = "enrol/rotation.rs"]
+mod rotation;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::identity::IssuerMark;
 use crate::limits::{FRAME_HEADER_BYTES, FRAMES_PER_DATAGRAM_MAX, REFUSED_FRAMES_MAX};
 use crate::live::{Lifecycle, PolicyIndex, Receipt, SensorType, SiteIndex, SlotFacts};
 use crate::time::MONO_ORIGIN;
@@ -37,6 +38,7 @@ impl Bench {
             serial: Serial::from_be_bytes(&[1]).expect("a serial"),
             not_before: UnixMillis(0),
             not_after: UnixMillis(1_000_000),
+            issuer: IssuerMark::of_name(b"an authority"),
         };
         Session::begin(&leaf, OwnerRef { node: 0, shard: 0, connection }, &self.env())
     }
@@ -297,4 +299,70 @@ fn arbitrary_bytes_end_in_a_refusal() {
         }
         assert!(over, "seed {seed}");
     }
+}
+
+/// Another certificate of the same peer.
+fn leaf(identity: PeerIdentity, issuer: &[u8]) -> Leaf {
+    Leaf {
+        identity,
+        serial: Serial::from_be_bytes(&[2]).expect("a serial"),
+        not_before: UnixMillis(0),
+        not_after: UnixMillis(2_000_000),
+        issuer: IssuerMark::of_name(issuer),
+    }
+}
+
+#[test]
+fn a_sensor_is_brought_to_what_is_wanted_and_its_slot_knows_what_it_holds() {
+    let bench = Bench::new();
+    let mut sensor = bench.sensor(1);
+    let (unix, issuer) = (UnixMillis(1), IssuerMark::of_name(b"the next one"));
+    let held = || bench.live.snapshot_of(SensorId::from_number(1)).map(|seen| seen.cert_issuer);
+    assert_eq!(held(), Some(IssuerMark::of_name(b"an authority").short()));
+    let newer = Wanted { trust_generation: 2, issuer: None };
+    assert_eq!(sensor.needs(newer, bench.now, unix), None, "nothing is known before its first heartbeat");
+    let mut bytes = Vec::new();
+    let heartbeat = Heartbeat {
+        sensor_id: SensorId::from_number(1).0,
+        sequence: 1,
+        interval_ms: 1_000,
+        trust_generation: 1,
+        ..Heartbeat::default()
+    };
+    write_frame(&heartbeat, 0, &mut bytes);
+    sensor.datagram(&bytes, &bench.env()).expect("fine");
+    assert_eq!(sensor.needs(newer, bench.now, unix), Some(false));
+    let both = Wanted { issuer: Some(issuer), ..newer };
+    assert_eq!(sensor.needs(both, bench.now, unix), Some(true));
+
+    let stranger = leaf(PeerIdentity::Sensor(SensorId::from_number(2)), b"the next one");
+    assert!(!sensor.kept(2, Some(&stranger), &bench.env()));
+    let own = leaf(PeerIdentity::Sensor(SensorId::from_number(1)), b"the next one");
+    assert!(sensor.kept(2, Some(&own), &bench.env()));
+    assert_eq!(held(), Some(issuer.short()));
+    // Which bundle it uses only its heartbeats say.
+    assert_eq!(sensor.needs(both, bench.now, unix), Some(false));
+}
+
+#[test]
+fn a_gateway_is_told_of_a_bundle_once_and_not_again_when_it_comes_back() {
+    let bench = Bench::new();
+    let mut gateway = bench.gateway();
+    let unix = UnixMillis(1);
+    let wanted = |trust_generation| Wanted { trust_generation, issuer: None };
+    assert_eq!(gateway.needs(wanted(1), bench.now, unix), None, "no bundle is older than the first");
+    assert_eq!(gateway.needs(wanted(2), bench.now, unix), Some(false));
+    assert!(gateway.kept(2, None, &bench.env()));
+    let id = GatewayId::from_number(1);
+    let index = bench.live.find_gateway(id).expect("registered");
+    let known = || bench.live.gateway_snapshot(index).map(|seen| (seen.trust_generation, seen.cert_issuer));
+    let issuer = IssuerMark::of_name(b"an authority").short();
+    assert_eq!(known(), Some((2, issuer)));
+    let mut again = bench.begin(PeerIdentity::Gateway(id), 10).expect("registered").0;
+    assert_eq!(known(), Some((2, issuer)));
+    assert_eq!(again.needs(wanted(2), bench.now, unix), None);
+    assert_eq!(again.needs(wanted(3), bench.now, unix), Some(false));
+    // The connection before has nothing to say any more.
+    assert!(gateway.kept(9, None, &bench.env()));
+    assert_eq!(known(), Some((2, issuer)));
 }

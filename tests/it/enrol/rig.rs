@@ -159,8 +159,8 @@ impl Rig {
 
     /// What the activation file of `issued` says.
     pub fn read(&self, issued: &IssuedFile) -> ActivationFile {
-        let trust = self.server.authority().trust();
-        ActivationFile::read(&issued.bytes, Some(trust), self.now()).expect("readable")
+        let authority = self.server.authority();
+        ActivationFile::read(&issued.bytes, Some(authority.trust()), self.now()).expect("readable")
     }
 
     pub fn request(&self, token: [u8; 32], key: &ClientKey) -> EnrolRequest {

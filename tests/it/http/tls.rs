@@ -105,7 +105,8 @@ fn a_new_certificate_serves_new_connections_and_leaves_the_others() {
 fn the_servers_own_authority_serves_too_and_plain_requests_are_refused() {
     let rig = Rig::start_with(|config| config.http.tls = TlsMode::Own);
     let address = rig.server.http_addr();
-    let pem = rig.server.authority().trust_pem();
+    let authority = rig.server.authority();
+    let pem = authority.trust_pem();
     let root = rustls::pki_types::pem::PemObject::from_pem_slice(pem.as_bytes()).unwrap();
     assert!(get(&mut client(address, &root, &rustls::version::TLS13), "/livez").is_ok());
     let mut plain = connect(address);

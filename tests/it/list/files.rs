@@ -110,7 +110,8 @@ fn vouched(rig: &Rig, file: &Answer, content: &str) -> Result<VouchedFile, Signe
     assert_eq!(file.status, 200, "{file:?}");
     let signature = rig.get(file.header("fleetpulse-signature").expect("where its signature is"));
     assert_eq!((signature.status, signature.header("content-type")), (200, Some("application/jose")));
-    let (trust, now) = (rig.server.authority().trust(), rig.server.clock().unix());
+    let (authority, now) = (rig.server.authority(), rig.server.clock().unix());
+    let trust = authority.trust();
     let mut check = SignatureCheck::begin(signature.body.as_bytes(), trust, now)?;
     check.update(content.as_bytes());
     check.finish()
