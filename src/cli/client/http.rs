@@ -232,6 +232,10 @@ impl Http {
                 return Err(Failure::failed(format!("{}: the answer is no list", self.what)));
             };
             let next = body["next"].as_str().map(str::to_owned);
+            // Each thing in the API is an object.
+            if !items.iter().all(Value::is_object) {
+                return Err(Failure::failed(format!("{}: the answer is no list of things", self.what)));
+            }
             for item in items {
                 if taken == most {
                     return Ok(true);

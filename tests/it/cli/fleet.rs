@@ -116,6 +116,7 @@ fn sensors_are_found_by_what_is_said_of_them_in_every_form() {
     ]);
     assert_eq!(texts(&list(&["--tag", "line=3", "--tag", "new"]), "/site/name"), ["Bern"]);
     assert_eq!(texts(&list(&["--tag", "line=3", "--tag", "old"]), "/site/name"), [""; 0]);
+    rig.cli.done(&["sites", "edit", "Bern", "--remove-tag", "new"]);
     rig.cli.done(&["sensors", "edit", "pump 2", "--ti-mode", "manual"]);
     assert_eq!(texts(&list(&["--ti-mode", "manual"]), "/name"), ["pump 2"]);
     assert_eq!(list(&["--ti-status", "failed"]), json!([]));

@@ -146,6 +146,7 @@ const COMMANDS: &[&[&str]] = &[
     &["fleet"],
     &["sensors", "list"],
     &["sensors", "list", "--fields", "name,health"],
+    &["sensors", "attempts"],
     &["sensors", "series", ID, "--metric", "cpu"],
     &["sensors", "activations", ID, OTHER, "--out", "."],
     &["sensors", "get", "x"],
