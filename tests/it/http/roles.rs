@@ -102,6 +102,7 @@ const TABLE: &[(&str, &str, Who)] = &[
     ("DELETE", "/api/v1/jobs/{id}", Part(Reader)),
     ("GET", "/api/v1/jobs/{id}/items", Part(Reader)),
     ("GET", "/api/v1/endpoints", Part(Reader)),
+    ("GET", "/api/v1/enrolment-attempts", All(Reader)),
     ("GET", "/api/v1/signatures/{id}", Part(Reader)),
     ("GET", "/api/v1/audit", Part(Operator)),
     ("POST", "/api/v1/backup", All(Administrator)),

@@ -186,6 +186,7 @@ pub fn table() -> Vec<(&'static str, &'static str, About)> {
         ("DELETE", "/api/v1/jobs/{id}", Thing(Job, None)),
         ("GET", "/api/v1/endpoints", Nothing),
         ("GET", "/api/v1/signatures/{id}", Nothing),
+        ("GET", "/api/v1/enrolment-attempts", Everything),
         ("GET", "/api/v1/audit", List(&["", "limit=1"])),
         ("POST", "/api/v1/backup", Everything),
         ("GET", "/api/v1/backups", Everything),
