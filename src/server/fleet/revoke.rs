@@ -52,10 +52,11 @@ mod tests {
 
     use super::*;
     use crate::fleet::{Actor, Command, Credential, TokenHash};
+    use crate::identity::Authority;
     use crate::limits::CREDENTIALS_MAX;
     use crate::live::{OwnerRef, SensorType};
     use crate::server::fleet::{CommandError, FleetService, ToClose};
-    use crate::time::{MONO_ORIGIN, UnixMillis};
+    use crate::time::{Clock, MONO_ORIGIN, SystemClock, UnixMillis};
     use crate::wire::close::CloseCode;
     use crate::wire::id::{SensorId, SiteId, SubscriptionId, ZoneId};
 
@@ -76,6 +77,7 @@ mod tests {
         fn new(lifecycle: Lifecycle) -> Rig {
             let dir = tempfile::tempdir().expect("a directory");
             let (_, fleet) = FleetService::empty(dir.path());
+            Authority::open_or_create(dir.path(), SystemClock::start().unix()).expect("an authority");
             let revocations = Arc::new(Revocations::open(dir.path()).expect("a list"));
             fleet.revoke_through(Arc::clone(&revocations));
             let closed = Closed::default();
