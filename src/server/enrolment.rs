@@ -1,6 +1,6 @@
 //! The judge of the enrolment port: who gets a certificate, by what the register says.
 //!
-//! A certificate is signed first and granted second ([`Grants`]): the register takes the token and the certificate's
+//! A certificate is signed first and granted second (`Grants`): the register takes the token and the certificate's
 //! serial in one durable batch, and decides in it whether the token is good. So of two machines that use one file at the
 //! same moment one is first, and a crash between signing and granting leaves a certificate that nobody got. A key that
 //! asks again with its token is answered again: its first answer may have been lost.
