@@ -337,9 +337,8 @@ impl FleetService {
         let taken = revocations.map(|all| revoke(batch, all)).transpose()?.unwrap_or_default();
         *position = self.store.register.append(*position, batch).map_err(|error| {
             // They are void all the same, and so are the connections that were made with them.
-            let serials: Vec<Serial> = taken.all.iter().map(|revoked| revoked.serial).collect();
-            self.close(&[], &serials);
-            match taken.all.len() {
+            self.close(&[], &taken);
+            match taken.len() {
                 0 => CommandError::Store(error),
                 certificates => CommandError::OnlyRevoked { certificates, error },
             }
@@ -355,7 +354,7 @@ impl FleetService {
         // Room was checked above, under the same lock.
         let to_close = self.show(batch).expect("room for every new sensor and gateway");
         *self.visible.lock().unwrap_or_else(PoisonError::into_inner) = *position;
-        self.close(&to_close, &taken.beside);
+        self.close(&to_close, &taken);
         Ok(())
     }
 

@@ -4,19 +4,10 @@ use crate::fleet::{Batch, Change, Edit};
 use crate::identity::{FileError, Revocations, Revoked, Serial};
 use crate::live::Lifecycle;
 
-/// The certificates that a batch takes back.
-#[derive(Debug, Default)]
-pub(in crate::server) struct TakenBack {
-    /// All of them.
-    pub all: Vec<Revoked>,
-    /// Those of sensors that go on with another one, and so may keep their connection.
-    pub beside: Vec<Serial>,
-}
-
 /// What a batch takes back: what a sensor had before it, and has no more. One that ran out needs no revocation while
 /// the sensor has others: nobody connects with it, and it is not renewed, since the register does not know it.
-pub(in crate::server) fn taken_back(batch: &Batch) -> TakenBack {
-    let mut taken = TakenBack::default();
+pub(in crate::server) fn taken_back(batch: &Batch) -> Vec<Revoked> {
+    let mut taken = Vec::new();
     for change in &batch.changes {
         let Change::Sensor(Edit { before: Some(before), after }) = change else { continue };
         let kept = after.as_ref().filter(|sensor| sensor.lifecycle != Lifecycle::Deleted);
@@ -25,25 +16,24 @@ pub(in crate::server) fn taken_back(batch: &Batch) -> TakenBack {
             let usable = kept.is_empty() || old.not_after >= batch.at;
             usable && !kept.iter().any(|held| held.serial == old.serial)
         });
-        for old in gone {
-            let Ok(serial) = old.serial.parse::<Serial>() else { continue };
-            taken.all.push(Revoked { serial, not_after: Some(old.not_after) });
-            if !kept.is_empty() {
-                taken.beside.push(serial);
-            }
-        }
+        let revoked = gone.filter_map(|old| {
+            let serial: Serial = old.serial.parse().ok()?;
+            Some(Revoked { serial, not_after: Some(old.not_after) })
+        });
+        taken.extend(revoked);
     }
     taken
 }
 
 /// Revokes what a batch takes back. Before the batch is durable: if it then can't be, certificates are gone that
-/// somebody wanted gone; the other way round a crash would leave them good.
-pub(in crate::server) fn revoke(batch: &Batch, revocations: &Revocations) -> Result<TakenBack, FileError> {
+/// somebody wanted gone; the other way round a crash would leave them good. Connections that were made with them are
+/// for the caller to close, by their serials: one that is just being made has no owner yet.
+pub(in crate::server) fn revoke(batch: &Batch, revocations: &Revocations) -> Result<Vec<Serial>, FileError> {
     let taken = taken_back(batch);
-    if !taken.all.is_empty() {
-        revocations.revoke(&taken.all, batch.at)?;
+    if !taken.is_empty() {
+        revocations.revoke(&taken, batch.at)?;
     }
-    Ok(taken)
+    Ok(taken.into_iter().map(|revoked| revoked.serial).collect())
 }
 
 #[cfg(test)]
@@ -188,7 +178,7 @@ mod tests {
         rig.give(&[Command::RevokeCredentials { id: SENSOR }]).expect("done");
         assert_eq!(rig.revoked(1..9), [1]);
         let closed = rig.closed.lock().expect("not poisoned");
-        assert_eq!(*closed, (vec![(owner, CloseCode::CertificateRevoked)], vec![]));
+        assert_eq!(*closed, (vec![(owner, CloseCode::CertificateRevoked)], vec![serial(1)]));
     }
 
     #[test]

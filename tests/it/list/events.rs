@@ -183,7 +183,7 @@ fn who_reads_too_slowly_is_told_and_costs_no_memory() {
     };
     let mut bytes = 0;
     let mut batches = 0;
-    while bytes < 5 * EVENT_RING_BYTES_MAX {
+    while bytes < 3 * EVENT_RING_BYTES_MAX {
         let first = batches * COMMANDS_PER_BATCH_MAX;
         let commands: Vec<Command> = (first..first + COMMANDS_PER_BATCH_MAX).map(add).collect();
         world.apply(&commands);
@@ -208,7 +208,9 @@ fn who_reads_too_slowly_is_told_and_costs_no_memory() {
     assert!(seen < batches * COMMANDS_PER_BATCH_MAX, "so much was never in memory for it");
     if told {
         world.apply(&[renamed(world.sensors[0], "after the gap")]);
-        assert_eq!(text(&slow.next_of_log().data, "/sensor/name"), "after the gap");
+        // Where it goes on, others may come first.
+        let most = batches * COMMANDS_PER_BATCH_MAX;
+        assert!((0..most).any(|_| text(&slow.next_of_log().data, "/sensor/name") == "after the gap"));
     }
     assert_eq!(world.rig.get("/livez").status, 200);
 }
