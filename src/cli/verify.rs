@@ -1,6 +1,6 @@
 //! `fleetpulse verify`: was this file signed by our server, and is it unchanged?
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,10 @@ use clap::Args;
 
 use super::Failure;
 use super::client::signature_of;
-use crate::identity::{ActivationFile, SignatureCheck, SignedError, TrustBundle, read_trust, verify};
+use super::paint::clean;
+use crate::identity::{
+    ActivationError, ActivationFile, SignatureCheck, SignedError, TrustBundle, read_trust, verify,
+};
 use crate::limits::SIGNED_FILE_BYTES_MAX;
 use crate::time::{Clock, SystemClock, UnixMillis};
 
@@ -20,7 +23,7 @@ const PIECE_BYTES: usize = 256 * 1_024;
 #[command(after_help = "\
 A download has its signature beside it, in FILE.jws; other files, such as activation files, carry it in them.
 
-Exit code 0: signed by an authority of the trust bundle, and unchanged. 1: not. Take the trust bundle from the server's \
+Exit code 0: signed by an authority of the trust bundle, and unchanged. 65: not. Take the trust bundle from the server's \
 data directory (identity/trust.pem), or from a sensor's identity folder.")]
 pub struct Verify {
     /// The signed file; its signature is looked for in FILE.jws
@@ -40,6 +43,11 @@ pub struct Verify {
 
 impl Verify {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let outcome = self.check();
+        if self.json { outcome.map_err(Failure::into_json) } else { outcome }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
         let now = SystemClock::start().unix();
         let beside = signature_of(&self.file);
         if beside.exists() {
@@ -48,10 +56,12 @@ impl Verify {
         let bytes = read(&self.file)?;
         let trust = match &self.trust {
             Some(path) => TrustBundle::read(path).map_err(Failure::failed)?,
-            None => read_trust(&bytes).map_err(|_| {
-                Failure::usage(
+            None => read_trust(&bytes).map_err(|error| match error {
+                ActivationError::Signed(error) => self.refused(&error),
+                ActivationError::Kind { .. } => Failure::usage(
                     "give the trust bundle with --trust FILE; only activation files bring their own",
-                )
+                ),
+                error => Failure::data(format!("{}: {error} [{}]", self.file.display(), error.code())),
             })?,
         };
         let file = match verify(&bytes, &trust, now) {
@@ -59,7 +69,7 @@ impl Verify {
             Err(error) => return Err(self.refused(&error)),
         };
         if let Some(out) = &self.out {
-            std::fs::write(out, &file.payload).map_err(|error| {
+            write(out, &file.payload).map_err(|error| {
                 Failure::failed(format!("{}: {error}; give a path that can be written", out.display()))
             })?;
         }
@@ -80,8 +90,8 @@ impl Verify {
                 })
             );
         } else {
-            println!("good: {:?}, {}, {} bytes", file.name, file.media_type, file.payload.len());
-            println!("  signed by {}", file.signed_by);
+            println!("good: {:?}, {}, {} bytes", file.name, clean(&file.media_type), file.payload.len());
+            println!("  signed by {}", clean(&file.signed_by));
             if !proven {
                 println!(
                     "  unchanged; that it is from your server, only --trust or the root's fingerprint proves:"
@@ -130,10 +140,10 @@ impl Verify {
                 })
             );
         } else {
-            println!("good: {:?}, {}, {} bytes", file.name, file.media_type, file.bytes);
-            println!("  signed by {}", file.signed_by);
+            println!("good: {:?}, {}, {} bytes", file.name, clean(&file.media_type), file.bytes);
+            println!("  signed by {}", clean(&file.signed_by));
             if !file.register.is_empty() {
-                println!("  with every change of the register up to {}", file.register);
+                println!("  with every change of the register up to {}", clean(&file.register));
             }
         }
         Ok(())
@@ -143,7 +153,7 @@ impl Verify {
         if self.json {
             let code = error.code();
             println!("{}", serde_json::json!({ "good": false, "code": code, "detail": error.to_string() }));
-            return Failure::failed("");
+            return Failure::data("");
         }
         let beside = signature_of(&self.file);
         let more = match error {
@@ -152,8 +162,16 @@ impl Verify {
             }
             _ => String::new(),
         };
-        Failure::failed(format!("{}: {error} [{}]{more}", self.file.display(), error.code()))
+        Failure::data(format!("{}: {error} [{}]{more}", self.file.display(), error.code()))
     }
+}
+
+/// What is taken out of a file may be a secret, as an activation file's token is.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }
 
 /// A file of bounded size.

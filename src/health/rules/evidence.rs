@@ -218,6 +218,7 @@ pub(super) fn of(rule: RuleId, input: &Input<'_>) -> Vec<Evidence> {
         RuleId::PendingActivation | RuleId::PendingReactivation => {
             vec![seen("lifecycle", text(sensor.facts.lifecycle.as_str()))]
         }
+        RuleId::PlannedStop if !sensor.goodbye => Vec::new(),
         RuleId::PlannedStop => {
             let ago = integer(input.now.mono.since(sensor.last_heartbeat).as_secs());
             vec![seen_in("s", "goodbye_ago", ago)]

@@ -73,8 +73,8 @@ fn a_file_that_was_touched_or_is_another_servers_is_refused() {
     let refused = |code: &str| {
         let ran = cli.run(&[&verify[..], &["--json"]].concat());
         let said: Value = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-        assert_eq!((ran.code, &said["good"], &said["code"]), (1, &json!(false), &json!(code)), "{said}");
-        assert!(cli.fails(1, &verify).contains(code));
+        assert_eq!((ran.code, &said["good"], &said["code"]), (65, &json!(false), &json!(code)), "{said}");
+        assert!(cli.fails(65, &verify).contains(code));
     };
     let (file, signature) = (read(cli, "all.csv"), read(cli, "all.csv.jws"));
     let put = |file: &str, signature: &str| {
@@ -96,7 +96,7 @@ fn a_file_that_was_touched_or_is_another_servers_is_refused() {
     cli.fails(64, &["verify", "all.csv"]);
     cli.fails(64, &[&verify[..], &["--out", "content"]].concat());
     fs::remove_file(cli.home().join("all.csv.jws")).unwrap();
-    let said = cli.fails(1, &verify);
+    let said = cli.fails(65, &verify);
     assert!(said.contains("not-a-signed-file") && said.contains("there is no all.csv.jws"), "{said}");
 }
 
