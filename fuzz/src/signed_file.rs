@@ -21,6 +21,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     let folder = std::env::temp_dir().join(format!("fleetpulse-fuzz-{}", std::process::id()));
     let authority = Authority::open_or_create(&folder, NOW).expect("an authority");
+    // The certificate that signs files is made, and written, with the first signature.
+    authority.sign_file("first", "text/plain", b"", NOW).expect("signed");
     std::fs::remove_dir_all(&folder).expect("its folder goes");
     authority
 });
