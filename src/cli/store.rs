@@ -84,7 +84,7 @@ impl StoreCommand {
             println!("{report}");
         } else {
             println!("{what}");
-            println!("  made {made}: {batches} changes of the register, {entries} entries of the journal, ");
+            println!("  made {made}: {batches} changes of the register, {entries} entries of the journal,");
             println!("  {files} files, {bytes} bytes");
         }
     }
@@ -117,7 +117,7 @@ fn say_check(report: &CheckReport, json: bool) {
         println!("{report}");
         return;
     }
-    println!("{batches} changes of the register ({sensors} sensors), {entries} entries of the journal, ");
+    println!("{batches} changes of the register ({sensors} sensors), {entries} entries of the journal,");
     println!("{blocks} blocks of history read");
     for finding in findings {
         let weight = if finding.harmless { "harmless" } else { "SERIOUS" };
